@@ -1,0 +1,49 @@
+package spec
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"strconv"
+)
+
+// MAC is an Ethernet address (IEEE 802 EUI-48). It is an array so that it can
+// be compared and used as a key.
+type MAC [6]byte
+
+// ParseMAC reads an EUI-48 in one of the forms of net.ParseMAC.
+func ParseMAC(s string) (MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil {
+		return MAC{}, err
+	}
+	if len(hw) != 6 {
+		return MAC{}, fmt.Errorf("address %s: a MAC has 6 bytes, this has %d", s, len(hw))
+	}
+	return MAC(hw), nil
+}
+
+// String is the colon form, lower case.
+func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
+
+// IsZero says that no address is set.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+// IsUnicast says that the address can belong to one interface: it is not zero
+// and the group bit (IEEE 802, I/G) is clear.
+func (m MAC) IsUnicast() bool { return !m.IsZero() && m[0]&1 == 0 }
+
+// deriveMAC computes a locally administered unicast address from what every
+// node reads in the same file, so that peers know each other's addresses
+// without exchanging them. Fields are length-prefixed: ("ab","c") and
+// ("a","bc") differ.
+func deriveMAC(fields ...string) MAC {
+	h := sha256.New()
+	for _, f := range fields {
+		h.Write([]byte(strconv.Itoa(len(f)) + ":" + f))
+	}
+	var m MAC
+	copy(m[:], h.Sum(nil))
+	m[0] = m[0]&^0x03 | 0x02 // individual, locally administered
+	return m
+}
