@@ -1,0 +1,59 @@
+package view
+
+import "github.com/hashicorp/hcl/v2"
+
+// Validation is what `validate --json` prints.
+type Validation struct {
+	FormatVersion string       `json:"format_version"`
+	Type          string       `json:"type"` // "validation"
+	Valid         bool         `json:"valid"`
+	ErrorCount    int          `json:"error_count"`
+	WarningCount  int          `json:"warning_count"`
+	Diagnostics   []Diagnostic `json:"diagnostics"`
+}
+
+// Diagnostic is one finding about the spec.
+type Diagnostic struct {
+	Severity string `json:"severity"` // "error" or "warning"
+	Summary  string `json:"summary"`
+	Detail   string `json:"detail,omitempty"`
+	Range    *Range `json:"range,omitempty"`
+}
+
+// Range is a stretch of a source file.
+type Range struct {
+	Filename string   `json:"filename"`
+	Start    Position `json:"start"`
+	End      Position `json:"end"` // the first position behind the range
+}
+
+// Position is a place in a source file. Lines and columns count from 1,
+// columns in grapheme clusters; Byte counts from 0.
+type Position struct {
+	Line   int `json:"line"`
+	Column int `json:"column"`
+	Byte   int `json:"byte"`
+}
+
+// NewValidation is the model of a validation.
+func NewValidation(diags hcl.Diagnostics) Validation {
+	v := Validation{FormatVersion: FormatVersion, Type: "validation", Valid: !diags.HasErrors(), Diagnostics: []Diagnostic{}}
+	for _, d := range diags {
+		model := Diagnostic{Severity: "error", Summary: d.Summary, Detail: d.Detail}
+		if d.Severity == hcl.DiagWarning {
+			model.Severity = "warning"
+			v.WarningCount++
+		} else {
+			v.ErrorCount++
+		}
+		if d.Subject != nil {
+			model.Range = &Range{
+				Filename: d.Subject.Filename,
+				Start:    Position(d.Subject.Start),
+				End:      Position(d.Subject.End),
+			}
+		}
+		v.Diagnostics = append(v.Diagnostics, model)
+	}
+	return v
+}
