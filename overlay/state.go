@@ -1,7 +1,7 @@
 // Package overlay makes a node's pod network: the bridge, the VTEPs, and what
-// leads to the peers. Compile computes what should be, as values; the kernel
-// files read what is; Diff compares the two. Only the kernel_*_linux.go files
-// know netlink.
+// leads to the peers. Compile computes what should be, as values; a Reader
+// reads what is; Diff compares the two; a Writer makes the difference. Only
+// the kernel_*_linux.go files know netlink.
 package overlay
 
 import (
@@ -10,74 +10,101 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// Protocol is the route protocol (rtm_protocol, rtnetlink(7)) on every route
-// and nexthop object of ours. 87 is unassigned in iproute2's rt_protos.
+// Protocol is the protocol number on every route (rtm_protocol), nexthop
+// object (nh_protocol) and address (IFA_PROTO, Linux 5.18) of ours. 87 is
+// unassigned in rtnetlink.h and in iproute2's rt_protos.
 const Protocol = 87
+
+// Protocols of rtnetlink.h that mean something to us.
+const (
+	protocolKernel = 2 // RTPROT_KERNEL: made by the kernel with an address
+	protocolBoot   = 3 // RTPROT_BOOT: what ip(8) and flannel leave
+)
 
 // State is the part of a node's network that polder answers for: as it should
 // be (from Compile) or as it is (from a Reader). An observed state also holds
-// foreign objects where they matter: those that polder would adopt or that
+// foreign objects where they matter: those that polder would adopt, or that
 // stand in its way.
 type State struct {
 	Links      map[string]Link            // by name
-	Ports      map[string]Port            // by the port's link name
-	Addresses  map[AddressKey]Address     //
-	Neighbours map[NeighbourKey]Neighbour // of VTEPs, permanent
-	FDB        map[FDBKey]struct{}        // of VTEPs, "self permanent"
+	Ports      map[string]Port            // by the port's own link name
+	Addresses  map[AddressKey]Address     // of our links, without link-local ones
+	Neighbours map[NeighbourKey]Neighbour // of VTEPs
+	FDB        map[FDBKey]FDBEntry        // of VTEPs
 	NextHops   map[uint32]NextHop         // by nexthop object ID
-	Routes     map[netip.Prefix]Route     // main table
-	Sysctls    map[string]string          // by dotted name, "net.ipv4.ip_forward"
+	Routes     map[RouteKey]Route         // of the main table
+	// Duplicates are observed routes beyond the first of a key: the kernel
+	// keeps several where somebody appended.
+	Duplicates []RouteEntry
+	Sysctls    map[string]string // by path below /proc/sys: "net/ipv4/ip_forward"
 }
 
-// Link is a bridge or a VTEP.
+// NewState is a state without objects.
+func NewState() State {
+	return State{
+		Links:      map[string]Link{},
+		Ports:      map[string]Port{},
+		Addresses:  map[AddressKey]Address{},
+		Neighbours: map[NeighbourKey]Neighbour{},
+		FDB:        map[FDBKey]FDBEntry{},
+		NextHops:   map[uint32]NextHop{},
+		Routes:     map[RouteKey]Route{},
+		Sysctls:    map[string]string{},
+	}
+}
+
+// Link is a bridge or a VTEP. An observed link of another type may stand where
+// one of ours should be.
 type Link struct {
-	Name string
-	Type LinkType
-	// Alias is the ifalias. It carries our mark, see Mark.
-	Alias string
+	Name  string
+	Type  LinkType
+	Alias string // ifalias; it carries our mark, see Mark
 	MAC   spec.MAC
 	MTU   int // bytes
 	Up    bool
 	VXLAN VXLAN // zero for a bridge
 }
 
-// LinkType is a link's rtnetlink kind (IFLA_INFO_KIND).
+// LinkType is a link's rtnetlink kind (IFLA_INFO_KIND), "" for hardware.
 type LinkType string
 
-// The link types that polder makes.
+// The types of links that polder makes.
 const (
-	Bridge LinkType = "bridge"
-	VXLAN_ LinkType = "vxlan"
+	TypeBridge LinkType = "bridge"
+	TypeVXLAN  LinkType = "vxlan"
 )
 
-// VXLAN is what makes a VTEP. None of it can be changed in place: a difference
-// replaces the link.
+// VXLAN is what makes a VTEP. The kernel can change none of it in place, so a
+// difference replaces the link.
 type VXLAN struct {
 	VNI      uint32
 	Port     uint16
-	Local    netip.Addr
-	Device   string // the underlay interface
-	Learning bool
+	Local    netip.Addr // source address of outer packets
+	Device   string     // the underlay interface
+	Learning bool       // never ours: entries are static
+	// Other is observed only: a feature that ours never have (multicast group,
+	// L2 or L3 miss notifications, proxy, RSC, GBP, external control).
+	Other bool
 }
 
-// Port is a port of our bridge.
+// Port is a port of a bridge.
 type Port struct {
-	Link    string
-	Master  string
-	Hairpin bool
+	Master  string // the bridge; "": none
+	Hairpin bool   // IFLA_BRPORT_MODE: a frame may leave where it came in
+	Up      bool
 }
 
 // AddressKey identifies an address of a link.
 type AddressKey struct {
 	Link   string
-	Prefix netip.Prefix // the address with its prefix length
+	Prefix netip.Prefix // the address with its prefix length, not masked
 }
 
-// Address is what an AddressKey does not say. Addresses of ours never go
-// through duplicate address detection: a tentative gateway answers nobody for
-// a second or two.
+// Address is what an AddressKey leaves open. Ours never go through duplicate
+// address detection: a tentative gateway answers nobody for a second or two.
 type Address struct {
-	Tentative bool // observed only: detection is running, or has failed
+	Protocol  uint8 // IFA_PROTO; 0 where the kernel does not keep it
+	Tentative bool  // observed only: detection is under way, or has failed
 }
 
 // NeighbourKey identifies a neighbour entry of a VTEP.
@@ -89,7 +116,7 @@ type NeighbourKey struct {
 // Neighbour is a neighbour entry.
 type Neighbour struct {
 	MAC       spec.MAC
-	Permanent bool
+	Permanent bool // NUD_PERMANENT: never probed, never collected
 }
 
 // FDBKey identifies a row of a VTEP's forwarding database. The destination is
@@ -100,22 +127,51 @@ type FDBKey struct {
 	Dst  netip.Addr
 }
 
-// NextHop is a nexthop object (RTM_NEWNEXTHOP). One for each peer and pod
-// family; routes refer to it by ID. That keeps the kernel's work linear in the
-// number of peers, and lets a peer change its path (VXLAN, direct) by one
+// FDBEntry is what an FDBKey leaves open.
+type FDBEntry struct {
+	Permanent bool
+}
+
+// NextHop is a nexthop object (RTM_NEWNEXTHOP, Linux 5.3): one for each peer
+// and pod family. Routes refer to it by ID. It keeps the kernel's work linear
+// in the number of peers, where routes with gateways of their own on one
+// device are quadratic, and a peer changes its path (VXLAN, direct) by one
 // atomic write.
 type NextHop struct {
 	Gateway  netip.Addr
 	Link     string
 	OnLink   bool
 	Protocol uint8
+	Other    bool // observed only: a group, a blackhole, or encapsulated
 }
 
-// Route is a route of the main table.
+// RouteKey identifies a route as the kernel does when it replaces one.
+type RouteKey struct {
+	Dst    netip.Prefix
+	Metric uint32 // IPv4: 0; IPv6: 1024, which is what the kernel makes of 0
+}
+
+// Route is what a RouteKey leaves open.
 type Route struct {
-	NextHop  uint32 // nexthop object ID; 0: Gateway and Link say it
-	Gateway  netip.Addr
+	NextHop  uint32     // nexthop object ID; 0: Gateway and Link say it
+	Gateway  netip.Addr // not valid: on the link itself
 	Link     string
 	OnLink   bool
 	Protocol uint8
+	Other    bool // observed only: multipath, or not unicast
+}
+
+// RouteEntry is a route with its key.
+type RouteEntry struct {
+	RouteKey
+	Route
+}
+
+// defaultMetric is the metric with which the kernel keeps a route that was
+// given none: ip6_fib.h's IP6_RT_PRIO_USER for IPv6.
+func defaultMetric(f spec.Family) uint32 {
+	if f == spec.IPv6 {
+		return 1024
+	}
+	return 0
 }

@@ -1,0 +1,336 @@
+package overlay
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
+)
+
+// Desired is what the spec makes of one node, given the facts of its host.
+type Desired struct {
+	State
+	Pods     []netip.Prefix         // the pod CIDRs
+	Bridge   string                 // name of the bridge; "": no pod network
+	VTEPs    spec.PerFamily[string] // name by underlay family, "" where not used
+	Underlay spec.PerFamily[string] // interface by underlay family, "" where not used
+	Peers    []Peer                 // every other node, once for each pod family
+	Findings []change.Conflict      // peers that this host cannot reach as the spec wants
+	Warnings []string               // worth knowing, nothing is done about it
+}
+
+// Peer is another node's pod subnet and how this node reaches it.
+type Peer struct {
+	Node    string
+	Subnet  netip.Prefix
+	Direct  bool       // a plain route; else VXLAN
+	Address netip.Addr // the peer's underlay address
+	NextHop uint32     // nexthop object ID
+}
+
+// Overhead of VXLAN in bytes (RFC 7348, section 5): outer IP, UDP 8, VXLAN 8,
+// inner Ethernet 14.
+const vxlanOverhead = 8 + 8 + 14
+
+func overhead(b spec.Backend, underlay spec.Family) int {
+	switch {
+	case b.Type != spec.VXLAN:
+		return 0
+	case underlay == spec.IPv4:
+		return vxlanOverhead + 20
+	default:
+		return vxlanOverhead + 40
+	}
+}
+
+// minMTUv6 is the least MTU of a link that carries IPv6 (RFC 8200, section 5).
+// Below it Linux takes IPv6 off the link.
+const minMTUv6 = 1280
+
+// Compile computes what the node's network should be. It fails where nothing
+// sensible can be computed at all: the underlay is not there, or its MTU is
+// too small.
+func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
+	d := &Desired{State: NewState()}
+	if sp.Network == nil {
+		return d, nil
+	}
+	c := compiler{Desired: d, sp: sp, net: sp.Network, node: node, facts: facts}
+	if err := c.chooseUnderlays(); err != nil {
+		return nil, err
+	}
+	mtu, err := c.mtu()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range c.net.Pods {
+		c.Pods = append(c.Pods, p.CIDR)
+	}
+	c.bridge(mtu)
+	if c.net.Backend.Type == spec.VXLAN {
+		c.vteps()
+	}
+	c.peers()
+	c.sysctls()
+	return d, nil
+}
+
+type compiler struct {
+	*Desired
+	sp        *spec.Spec
+	net       *spec.Network
+	node      *spec.Node
+	facts     Facts
+	underlays spec.PerFamily[*underlay] // by underlay family, nil where no pod family rides it
+}
+
+// chooseUnderlays finds the interface for every underlay family that carries
+// pods.
+func (c *compiler) chooseUnderlays() error {
+	for _, pods := range c.net.Pods {
+		family := c.sp.UnderlayFamily(pods.Family())
+		if c.underlays.Get(family) != nil {
+			continue
+		}
+		u, err := c.facts.chooseUnderlay(c.sp, c.node, family)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.node.Range, err)
+		}
+		c.underlays.Set(family, &u)
+		c.Underlay.Set(family, u.link.Name)
+	}
+	return nil
+}
+
+// vtepMTU is what an underlay leaves for the packets inside.
+func (c *compiler) vtepMTU(family spec.Family) int {
+	mtu := c.underlays.Get(family).link.MTU - overhead(c.net.Backend, family)
+	if c.net.MTU != 0 {
+		mtu = min(mtu, c.net.MTU)
+	}
+	return mtu
+}
+
+// mtu is the pods' MTU: the smallest of what applies.
+func (c *compiler) mtu() (int, error) {
+	mtu := 0
+	for _, family := range spec.Families {
+		u := c.underlays.Get(family)
+		if u == nil {
+			continue
+		}
+		fits := c.vtepMTU(family)
+		if fits < c.net.MTU {
+			return 0, fmt.Errorf("%s: mtu %d does not fit the underlay: %s has MTU %d, and the backend takes %d of it, which leaves %d",
+				c.net.Range, c.net.MTU, u.link.Name, u.link.MTU, overhead(c.net.Backend, family), fits)
+		}
+		if mtu == 0 || fits < mtu {
+			mtu = fits
+		}
+		if _, v6 := c.net.PodRange(spec.IPv6); v6 && fits < minMTUv6 {
+			return 0, fmt.Errorf("%s: underlay %s has MTU %d, which leaves %d for pods: IPv6 needs %d",
+				c.net.Range, u.link.Name, u.link.MTU, fits, minMTUv6)
+		}
+	}
+	return mtu, nil
+}
+
+func (c *compiler) bridge(mtu int) {
+	name := c.net.Bridge.Name
+	c.Bridge = name
+	link := Link{
+		Name: name,
+		Type: TypeBridge,
+		MAC:  c.sp.BridgeMAC(c.node),
+		MTU:  mtu,
+		Up:   true,
+	}
+	mark := Mark{Cluster: c.sp.Cluster}
+	if there, ok := c.facts.Links[name]; ok && there.Type == TypeBridge {
+		if m, ours := ParseMark(there.Alias); ours {
+			mark.MAC = m.MAC
+		} else if there.MAC != link.MAC {
+			mark.MAC = there.MAC
+		}
+		if !mark.MAC.IsZero() {
+			link.MAC = mark.MAC
+		}
+	}
+	link.Alias = mark.String()
+	c.Links[name] = link
+
+	for _, subnet := range c.node.Subnets {
+		gateway := subnet.Addr().Next()
+		c.Addresses[AddressKey{name, netip.PrefixFrom(gateway, subnet.Bits())}] = c.address()
+	}
+	c.ports()
+}
+
+// address is ours, as far as this kernel lets us say so.
+func (c *compiler) address() Address {
+	if !c.facts.AddressProtocol {
+		return Address{}
+	}
+	return Address{Protocol: Protocol}
+}
+
+// ports are those that the bridge has, whoever attached them, and the
+// interfaces of this node's endpoints. An interface that is not there yet
+// becomes a port when it comes: a workload that is down is no fault of the
+// network.
+func (c *compiler) ports() {
+	port := Port{Master: c.Bridge, Hairpin: c.net.Bridge.HairpinMode}
+	for _, l := range c.facts.Links {
+		if l.Master == c.Bridge {
+			port.Up = l.Up
+			c.Ports[l.Name] = port
+		}
+	}
+	for _, e := range c.sp.Endpoints {
+		if e.Node != c.node.Name {
+			continue
+		}
+		if _, there := c.facts.Links[e.Interface]; there {
+			port.Up = true
+			c.Ports[e.Interface] = port
+		}
+	}
+}
+
+func (c *compiler) vteps() {
+	for _, family := range spec.Families {
+		u := c.underlays.Get(family)
+		if u == nil {
+			continue
+		}
+		name := c.net.Backend.Device.Get(family)
+		c.VTEPs.Set(family, name)
+		c.Links[name] = Link{
+			Name:  name,
+			Type:  TypeVXLAN,
+			Alias: Mark{Cluster: c.sp.Cluster}.String(),
+			MAC:   c.sp.VTEPMAC(c.node, family),
+			MTU:   c.vtepMTU(family),
+			Up:    true,
+			VXLAN: VXLAN{
+				VNI:    c.net.Backend.VNI,
+				Port:   c.net.Backend.Port,
+				Local:  u.local,
+				Device: u.link.Name,
+			},
+		}
+	}
+	// The base address of the subnet is the VTEP's: traffic from the host to
+	// remote pods leaves with it, so the answer finds the way back.
+	for _, subnet := range c.node.Subnets {
+		pods := spec.FamilyOf(subnet.Addr())
+		name := c.VTEPs.Get(c.sp.UnderlayFamily(pods))
+		c.Addresses[AddressKey{name, netip.PrefixFrom(subnet.Addr(), pods.Bits())}] = c.address()
+	}
+}
+
+func (c *compiler) peers() {
+	ids := nextHopIDs(c.sp)
+	for _, peer := range c.sp.Nodes {
+		if peer.Name == c.node.Name {
+			continue
+		}
+		for _, subnet := range peer.Subnets {
+			c.peer(peer, subnet, ids[nextHopOwner{peer.Name, spec.FamilyOf(subnet.Addr())}])
+		}
+	}
+}
+
+// peer leads one subnet of a peer to it.
+func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
+	pods := spec.FamilyOf(subnet.Addr())
+	family := c.sp.UnderlayFamily(pods)
+	address, ok := peer.Address(family)
+	if !ok {
+		return // not of a validated spec
+	}
+	path, known := c.facts.Paths[address.Addr]
+	adjacent := known && !path.Local && !path.Gateway.IsValid()
+
+	hop := NextHop{Protocol: Protocol}
+	direct := c.net.Backend.Type == spec.HostGW || c.net.Backend.DirectRouting && adjacent && family == pods
+	if direct {
+		if !adjacent {
+			c.Findings = append(c.Findings, notAdjacent(peer, subnet, address.Addr, path, known))
+			return
+		}
+		hop.Gateway, hop.Link = address.Addr, path.Link
+	} else {
+		vtep, mac := c.VTEPs.Get(family), c.sp.VTEPMAC(peer, family)
+		hop.Gateway, hop.Link, hop.OnLink = subnet.Addr(), vtep, true
+		c.Neighbours[NeighbourKey{vtep, subnet.Addr()}] = Neighbour{MAC: mac, Permanent: true}
+		c.FDB[FDBKey{vtep, mac, address.Addr}] = FDBEntry{Permanent: true}
+	}
+	c.NextHops[id] = hop
+	c.Routes[RouteKey{subnet, defaultMetric(pods)}] = Route{NextHop: id, Protocol: Protocol}
+	c.Peers = append(c.Peers, Peer{peer.Name, subnet, direct, address.Addr, id})
+}
+
+// notAdjacent says why host-gw cannot lead to a peer.
+func notAdjacent(peer *spec.Node, subnet netip.Prefix, address netip.Addr, path HostPath, known bool) change.Conflict {
+	c := change.Conflict{
+		Kind:   "route",
+		Name:   subnet.String(),
+		Remedy: "use backend \"vxlan\", with direct_routing = true if the other nodes share a link",
+	}
+	switch {
+	case !known:
+		c.Reason = fmt.Sprintf("this host has no route to node %s at %s", peer.Name, address)
+		c.Remedy = "check the host's own network, or " + c.Remedy
+	case path.Local:
+		c.Reason = fmt.Sprintf("the address of node %s, %s, is this host's own", peer.Name, address)
+		c.Remedy = "correct the node's addresses in the spec, or --node"
+	default:
+		c.Reason = fmt.Sprintf("node %s at %s is behind the gateway %s, and host-gw works only between nodes on one link", peer.Name, address, path.Gateway)
+	}
+	return c
+}
+
+// sysctls are the kernel's switches that the pod network leans on.
+func (c *compiler) sysctls() {
+	for _, pods := range c.net.Pods {
+		switch pods.Family() {
+		case spec.IPv4:
+			c.Sysctls["net/ipv4/ip_forward"] = "1"
+		case spec.IPv6:
+			c.Sysctls["net/ipv6/conf/all/forwarding"] = "1"
+			for _, link := range c.facts.RADefaults {
+				c.Sysctls[linkSysctl(link, "accept_ra")] = "2"
+			}
+			for _, link := range c.Links {
+				c.Sysctls[linkSysctl(link.Name, "disable_ipv6")] = "0"
+			}
+		}
+		if c.facts.BridgeNetfilter {
+			c.Sysctls[bridgeCall(pods.Family())] = "1"
+		}
+	}
+	if c.facts.IPv6 {
+		for _, family := range spec.Families {
+			if vtep := c.VTEPs.Get(family); vtep != "" {
+				c.Sysctls[linkSysctl(vtep, "accept_ra")] = "0"
+			}
+		}
+	}
+	if !c.facts.BridgeNetfilter {
+		c.Warnings = append(c.Warnings, "the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. "+
+			"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf")
+	}
+}
+
+// linkSysctl is an IPv6 switch of one link.
+func linkSysctl(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
+
+// bridgeCall is the switch that shows bridged packets to the inet hooks.
+func bridgeCall(f spec.Family) string {
+	if f == spec.IPv4 {
+		return "net/bridge/bridge-nf-call-iptables"
+	}
+	return "net/bridge/bridge-nf-call-ip6tables"
+}

@@ -1,0 +1,279 @@
+package overlay
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
+)
+
+// Plan is what leads from an observed state to the desired one.
+type Plan struct {
+	Ops       []Op // in the order in which they are to be applied
+	Conflicts []change.Conflict
+}
+
+// Why an operation is there, where its attributes alone do not say it. These
+// are part of the JSON form of a plan.
+const (
+	reasonLinkReplaced    = "link_replaced"    // went with the link that it was on
+	reasonMACWritten      = "mac_written"      // writing a MAC flushes the neighbours
+	reasonNextHopReplaced = "nexthop_replaced" // went with the nexthop object
+	reasonDADFailed       = "tentative"        // under, or failed, duplicate address detection
+	reasonDuplicate       = "duplicate"        // a second object for one key
+)
+
+// Diff compares. Additions come before removals, so that what is reachable
+// before and after stays reachable between: a peer moves from one path to
+// another by the write to its nexthop object, when everything that the new
+// path needs is there, and while the old one still is. Links that must make
+// room for a new one are the exception.
+//
+// A desired state without objects removes everything of ours.
+func Diff(desired *Desired, observed State) Plan {
+	d := differ{
+		want:        desired.State,
+		have:        observed,
+		pods:        desired.Pods,
+		blocked:     map[string]bool{},
+		gone:        map[string]bool{},
+		flushed:     map[string]bool{},
+		goneHops:    map[uint32]bool{},
+		blockedHops: map[uint32]bool{},
+		cleared:     map[AddressKey]bool{},
+	}
+	d.conflicts = append(d.conflicts, desired.Findings...)
+	d.links()
+	d.sysctls()
+	d.addresses()
+	d.ports()
+	d.neighbours()
+	d.fdb()
+	d.nextHops()
+	d.routes()
+	return Plan{Ops: d.ops(), Conflicts: d.conflicts}
+}
+
+type differ struct {
+	want, have State
+	pods       []netip.Prefix
+	conflicts  []change.Conflict
+
+	blocked     map[string]bool // wanted links whose name is taken: nothing on them is planned
+	gone        map[string]bool // observed links that go, with all that is on them
+	flushed     map[string]bool // links whose MAC is written, which flushes their neighbours
+	goneHops    map[uint32]bool // observed nexthop objects that go, with their routes
+	blockedHops map[uint32]bool // wanted nexthop objects that cannot be made
+
+	cleared map[AddressKey]bool // observed addresses removed ahead of time
+
+	phases [phaseCount][]Op
+}
+
+// The phases of a plan, in order.
+type phase int
+
+const (
+	phaseSysctls      phase = iota // of the host
+	phaseMakeRoom                  // links in the way of new ones
+	phaseLinks                     //
+	phaseLinkSysctls               // of our links
+	phaseClearAddrs                // addresses in the way of new ones
+	phaseAddresses                 //
+	phasePorts                     //
+	phaseNeighbours                //
+	phaseFDB                       //
+	phaseNextHops                  //
+	phaseClearRoutes               // duplicates, which are in the way of the write
+	phaseRoutes                    //
+	phaseLooseRoutes               // from here on: what is no longer wanted
+	phaseLooseHops                 //
+	phaseLooseFDB                  //
+	phaseLooseNeighbs              //
+	phaseLooseAddrs                //
+	phaseLooseLinks                //
+	phaseCount
+)
+
+func (d *differ) add(p phase, op Op) { d.phases[p] = append(d.phases[p], op) }
+
+// ops joins the phases. Within one, order is by name, but for sysctls: there
+// accept_ra comes before forwarding, or the host would lose its default route
+// for a moment.
+func (d *differ) ops() []Op {
+	var all []Op
+	for p, ops := range d.phases {
+		slices.SortStableFunc(ops, func(a, b Op) int {
+			if phase(p) == phaseSysctls {
+				if c := cmp.Compare(sysctlRank(a), sysctlRank(b)); c != 0 {
+					return c
+				}
+			}
+			return cmp.Compare(a.Change.Name, b.Change.Name)
+		})
+		all = append(all, ops...)
+	}
+	return all
+}
+
+func (d *differ) sysctls() {
+	for path, value := range d.want.Sysctls {
+		p, link := phaseSysctls, sysctlLink(path)
+		if _, ours := d.want.Links[link]; ours {
+			if d.blocked[link] {
+				continue
+			}
+			p = phaseLinkSysctls
+		}
+		after := sysctlEntry{path, value}
+		now, there := d.have.Sysctls[path]
+		switch {
+		case !there:
+			d.add(p, put(change.Create, after, nil, ""))
+		case d.gone[link]:
+			d.add(p, put(change.Replace, after, nil, reasonLinkReplaced))
+		case now != value:
+			d.add(p, put(change.Update, after, sysctlEntry{path, now}, ""))
+		}
+	}
+}
+
+func (d *differ) addresses() {
+	for key, want := range d.want.Addresses {
+		if d.blocked[key.Link] {
+			continue
+		}
+		after := addressEntry{key, want}
+		have, there := d.have.Addresses[key]
+		before := addressEntry{key, have}
+		switch {
+		case there && d.gone[key.Link]:
+			d.add(phaseAddresses, put(change.Replace, after, nil, reasonLinkReplaced))
+		case !there:
+			d.clearOtherLength(key)
+			d.add(phaseAddresses, put(change.Create, after, nil, ""))
+		case have.Tentative:
+			// Detection does not end by a write: the address goes and comes.
+			d.add(phaseAddresses, put(change.Replace, after, before, reasonDADFailed))
+		case have.Protocol != want.Protocol:
+			d.add(phaseAddresses, put(change.Adopt, after, before, ""))
+		}
+	}
+	for key, have := range d.have.Addresses {
+		if _, wanted := d.want.Addresses[key]; !wanted && d.oursAddress(key, have) && !d.cleared[key] {
+			d.loose(phaseLooseAddrs, addressEntry{key, have}, "")
+		}
+	}
+}
+
+// oursAddress says that an address of one of our links is ours to remove: it
+// bears our protocol, or, where the kernel keeps none, lies in the pod network.
+// Other addresses that somebody gave to the link stay.
+func (d *differ) oursAddress(key AddressKey, have Address) bool {
+	if !d.onOurs(key.Link) {
+		return false
+	}
+	return have.Protocol == Protocol || slices.ContainsFunc(d.pods, func(p netip.Prefix) bool { return p.Contains(key.Prefix.Addr()) })
+}
+
+// clearOtherLength removes an address of ours that differs from a wanted IPv6
+// address in the prefix length only: the kernel does not keep both.
+func (d *differ) clearOtherLength(wanted AddressKey) {
+	if spec.FamilyOf(wanted.Prefix.Addr()) != spec.IPv6 {
+		return
+	}
+	for key, have := range d.have.Addresses {
+		if key.Link == wanted.Link && key.Prefix.Addr() == wanted.Prefix.Addr() && !d.gone[key.Link] {
+			d.add(phaseClearAddrs, remove(addressEntry{key, have}, ""))
+			d.cleared[key] = true
+		}
+	}
+}
+
+func (d *differ) ports() {
+	for link, want := range d.want.Ports {
+		if d.blocked[want.Master] {
+			continue
+		}
+		after := portEntry{link, want}
+		have, there := d.have.Ports[link]
+		before := portEntry{link, have}
+		switch {
+		case !there:
+			continue // not a link of this host (any more)
+		case have.Master != "" && have.Master != want.Master && want.Master != "" && !d.have.Links[have.Master].Marked():
+			d.conflicts = append(d.conflicts, change.Conflict{
+				Kind: "port", Name: link,
+				Reason: "it is already a port of " + have.Master + ", which is not polder's",
+				Remedy: "take it off with `ip link set " + link + " nomaster`, or correct the endpoint's interface",
+			})
+		case d.gone[have.Master] && have.Master == want.Master:
+			d.add(phasePorts, put(change.Replace, after, nil, reasonLinkReplaced))
+		case have != want:
+			d.add(phasePorts, put(change.Update, after, before, ""))
+		}
+	}
+}
+
+func (d *differ) neighbours() {
+	for key, want := range d.want.Neighbours {
+		if d.blocked[key.Link] {
+			continue
+		}
+		after := neighbourEntry{key, want}
+		have, there := d.have.Neighbours[key]
+		switch {
+		case !there:
+			d.add(phaseNeighbours, put(change.Create, after, nil, ""))
+		case d.gone[key.Link]:
+			d.add(phaseNeighbours, put(change.Replace, after, nil, reasonLinkReplaced))
+		case d.flushed[key.Link]:
+			d.add(phaseNeighbours, put(change.Replace, after, nil, reasonMACWritten))
+		case have != want:
+			d.add(phaseNeighbours, put(change.Update, after, neighbourEntry{key, have}, ""))
+		}
+	}
+	for key, have := range d.have.Neighbours {
+		// One that is not permanent is the kernel's: it comes and goes.
+		if _, wanted := d.want.Neighbours[key]; !wanted && have.Permanent && d.onOurs(key.Link) {
+			d.loose(phaseLooseNeighbs, neighbourEntry{key, have}, "")
+		}
+	}
+}
+
+func (d *differ) fdb() {
+	for key, want := range d.want.FDB {
+		if d.blocked[key.Link] {
+			continue
+		}
+		after := fdbRow{key, want}
+		have, there := d.have.FDB[key]
+		switch {
+		case !there:
+			d.add(phaseFDB, put(change.Create, after, nil, ""))
+		case d.gone[key.Link]:
+			d.add(phaseFDB, put(change.Replace, after, nil, reasonLinkReplaced))
+		case have != want:
+			d.add(phaseFDB, put(change.Update, after, fdbRow{key, have}, ""))
+		}
+	}
+	for key, have := range d.have.FDB {
+		if _, wanted := d.want.FDB[key]; !wanted && d.onOurs(key.Link) {
+			d.loose(phaseLooseFDB, fdbRow{key, have}, "")
+		}
+	}
+}
+
+// onOurs says that a link is ours and stays, so that what is on it and not
+// wanted has to be removed. What is on a link that goes, goes with it.
+func (d *differ) onOurs(link string) bool {
+	if d.gone[link] || d.blocked[link] {
+		return false
+	}
+	_, wanted := d.want.Links[link]
+	return wanted || d.have.Links[link].Marked()
+}
+
+func (d *differ) loose(p phase, o object, reason string) { d.add(p, remove(o, reason)) }

@@ -1,0 +1,136 @@
+package overlay
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/poldernet/polder/internal/change"
+)
+
+// links plans the bridge and the VTEPs, and notes what that does to the
+// objects on them.
+func (d *differ) links() {
+	for _, name := range slices.Sorted(maps.Keys(d.have.Links)) {
+		have := d.have.Links[name]
+		if _, wanted := d.want.Links[name]; wanted || !have.Marked() {
+			continue
+		}
+		d.gone[name] = true
+		d.loose(d.roomPhase(have), have, "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {
+		d.link(d.want.Links[name])
+	}
+}
+
+// roomPhase is when an unwanted link goes: last, or first where a new VTEP has
+// the same VNI and port, of which the kernel allows one.
+func (d *differ) roomPhase(have Link) phase {
+	for _, want := range d.want.Links {
+		if _, there := d.have.Links[want.Name]; !there && sameTunnel(want, have) {
+			return phaseMakeRoom
+		}
+	}
+	return phaseLooseLinks
+}
+
+// sameTunnel says that the kernel would refuse to have both VTEPs
+// (vxlan_core.c, vxlan_vni_in_use).
+func sameTunnel(a, b Link) bool {
+	return a.Type == TypeVXLAN && b.Type == TypeVXLAN &&
+		a.VXLAN.VNI == b.VXLAN.VNI && a.VXLAN.Port == b.VXLAN.Port &&
+		a.VXLAN.Local.Is4() == b.VXLAN.Local.Is4()
+}
+
+func (d *differ) link(want Link) {
+	have, there := d.have.Links[want.Name]
+	switch {
+	case !there:
+		if other, taken := d.foreignTunnel(want); taken {
+			d.block(want, fmt.Sprintf("VNI %d on UDP port %d is taken by %s, which is not polder's", want.VXLAN.VNI, want.VXLAN.Port, other.Name),
+				fmt.Sprintf("adopt it by its name in the backend's device, remove it with `ip link delete %s`, or choose another vni", other.Name))
+			return
+		}
+		d.add(phaseLinks, put(change.Create, want, nil, ""))
+	case !have.Marked():
+		d.foreignLink(want, have)
+	case have.Type != want.Type || have.VXLAN != want.VXLAN:
+		d.gone[want.Name] = true
+		d.add(phaseLinks, put(change.Replace, want, have, ""))
+	case have != want:
+		d.flushed[want.Name] = have.MAC != want.MAC
+		d.add(phaseLinks, put(change.Update, want, have, ""))
+	}
+}
+
+// foreignTunnel is a VTEP of somebody else where one of ours should be.
+func (d *differ) foreignTunnel(want Link) (Link, bool) {
+	for _, name := range slices.Sorted(maps.Keys(d.have.Links)) {
+		if have := d.have.Links[name]; sameTunnel(want, have) && !have.Marked() {
+			return have, true
+		}
+	}
+	return Link{}, false
+}
+
+// foreignLink adopts an unmarked link of exactly the wanted shape, and reports
+// one of any other. A link that is down carries nobody's traffic, so it is
+// adopted and set up: that is also how far a killed apply may have come.
+func (d *differ) foreignLink(want, have Link) {
+	shape := have
+	shape.Alias, shape.Up = want.Alias, want.Up
+	if shape == want {
+		d.add(phaseLinks, put(change.Adopt, want, have, ""))
+		return
+	}
+	differing, _ := differences(shape.attrs(), want.attrs())
+	var texts []string
+	for _, a := range differing {
+		texts = append(texts, fmt.Sprintf("%s is %s, not %s", a.Name, orNone(a.Before), orNone(a.After)))
+	}
+	remedy := fmt.Sprintf("make the link or the spec match so that polder can adopt it, name another one, or remove it with `ip link delete %s`", want.Name)
+	if want.Type == TypeVXLAN && have.Type == TypeVXLAN && have.MAC != want.MAC {
+		remedy = fmt.Sprintf("write the MAC that the peers know into the node: `vtep_mac = { %s = %q }`; or %s", family(want), have.MAC, remedy)
+	}
+	d.block(want, "a link of this name is there and is not polder's: "+strings.Join(texts, ", "), remedy)
+}
+
+// family is the underlay family of a VTEP.
+func family(l Link) string {
+	if l.VXLAN.Local.Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}
+
+func (d *differ) block(want Link, reason, remedy string) {
+	d.blocked[want.Name] = true
+	d.conflicts = append(d.conflicts, change.Conflict{Kind: "link", Name: want.Name, Reason: reason, Remedy: remedy})
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// sysctlLink is the link that a switch belongs to, "" for one of the host.
+func sysctlLink(path string) string {
+	parts := strings.Split(path, "/")
+	if len(parts) == 5 && parts[2] == "conf" && parts[3] != "all" && parts[3] != "default" {
+		return parts[3]
+	}
+	return ""
+}
+
+// sysctlRank orders the host's switches: what keeps its own default route
+// comes before forwarding.
+func sysctlRank(op Op) int {
+	if s, ok := op.object.(sysctlEntry); ok && strings.HasSuffix(s.path, "/accept_ra") {
+		return 0
+	}
+	return 1
+}

@@ -1,0 +1,267 @@
+package overlay
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/spec"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// openHandle opens a handle of the library for the calling thread's namespace.
+func openHandle() (*netlink.Handle, error) {
+	h, err := netlink.NewHandleWithOptions(netlink.HandleOptions{
+		DisableVFInfoCollection: true, // thousands of attributes on SR-IOV hosts
+		RetryInterrupted:        true, // torn dumps, which the library otherwise returns
+	}, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netlink handle: %w", err)
+	}
+	timeout := unix.NsecToTimeval(replyTimeout.Nanoseconds())
+	if err := h.SetSocketTimeout(replyTimeout); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("setting the timeout %d s of a netlink handle: %w", timeout.Sec, err)
+	}
+	return h, nil
+}
+
+// kernelLink is a link as the kernel has it, with the index that its messages
+// use. Indices are never kept: a link that is made anew has another.
+type kernelLink struct {
+	HostLink
+	index     int
+	addresses []addressEntry
+}
+
+// list reads all links with their addresses, sorted by name.
+func list(h *netlink.Handle) ([]kernelLink, error) {
+	found, err := h.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("addresses: %w", err)
+	}
+	names := make(map[int]string, len(found))
+	for _, l := range found {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	byIndex := map[int][]netlink.Addr{}
+	for _, a := range addrs {
+		byIndex[a.LinkIndex] = append(byIndex[a.LinkIndex], a)
+	}
+	links := make([]kernelLink, 0, len(found))
+	for _, l := range found {
+		links = append(links, linkFrom(l, names, byIndex[l.Attrs().Index]))
+	}
+	slices.SortFunc(links, func(a, b kernelLink) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return links, nil
+}
+
+func linkFrom(l netlink.Link, names map[int]string, addrs []netlink.Addr) kernelLink {
+	a := l.Attrs()
+	k := kernelLink{index: a.Index}
+	k.Link = Link{Name: a.Name, Type: LinkType(l.Type()), Alias: a.Alias, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
+	if l.Type() == "device" { // the library's word for no kind
+		k.Type = ""
+	}
+	if len(a.HardwareAddr) == len(k.MAC) {
+		k.MAC = spec.MAC(a.HardwareAddr)
+	}
+	k.Master = names[a.MasterIndex]
+	if v, ok := l.(*netlink.Vxlan); ok {
+		k.VXLAN = VXLAN{
+			VNI:      uint32(v.VxlanId),
+			Port:     uint16(v.Port),
+			Local:    addrFromIP(v.SrcAddr),
+			Device:   names[v.VtepDevIndex],
+			Learning: v.Learning,
+			Other:    v.Group != nil || v.L2miss || v.L3miss || v.Proxy || v.RSC || v.GBP || v.FlowBased || v.VniFilter,
+		}
+	}
+	const last = unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
+	slices.SortStableFunc(addrs, func(a, b netlink.Addr) int {
+		return min(a.Flags&last, 1) - min(b.Flags&last, 1)
+	})
+	for _, a := range addrs {
+		bits, _ := a.Mask.Size()
+		prefix := netip.PrefixFrom(addrFromIP(a.IP), bits)
+		k.Addresses = append(k.Addresses, prefix)
+		k.addresses = append(k.addresses, addressEntry{
+			AddressKey{k.Name, prefix},
+			Address{Protocol: uint8(a.Protocol), Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0},
+		})
+	}
+	return k
+}
+
+func addrFromIP(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// writeLink makes a link as op says.
+func (w *Writer) writeLink(op Op) error {
+	want := op.object.(Link)
+	if op.delete {
+		return w.deleteLink(want.Name)
+	}
+	have, there := op.before.(Link)
+	if op.Change.Action == actionReplace {
+		if err := w.deleteLink(want.Name); err != nil {
+			return err
+		}
+		there = false
+	}
+	if !there {
+		if err := w.createLink(want); err != nil {
+			return err
+		}
+		// The kernel ignores an alias, and "up", in the request that creates.
+		have = want
+		have.Alias, have.Up = "", false
+	}
+	l, err := w.link(want.Name)
+	if err != nil {
+		return err
+	}
+	if have.MAC != want.MAC {
+		if err := w.handle.LinkSetHardwareAddr(l, want.MAC[:]); err != nil {
+			return fmt.Errorf("setting address %s: %w", want.MAC, err)
+		}
+	} else if op.Change.Action == actionAdopt && want.Type == TypeBridge {
+		// Written over itself, the address becomes fixed: until then a
+		// bridge's follows its ports (br_stp_if.c,
+		// br_stp_recalculate_bridge_id).
+		if err := w.handle.LinkSetHardwareAddr(l, want.MAC[:]); err != nil {
+			return fmt.Errorf("pinning address %s: %w", want.MAC, err)
+		}
+	}
+	if have.MTU != want.MTU {
+		if err := w.handle.LinkSetMTU(l, want.MTU); err != nil {
+			return fmt.Errorf("setting mtu %d: %w", want.MTU, err)
+		}
+	}
+	// The mark comes before "up": a link that carries packets is marked.
+	if have.Alias != want.Alias {
+		if err := w.handle.LinkSetAlias(l, want.Alias); err != nil {
+			return fmt.Errorf("setting alias %q: %w", want.Alias, err)
+		}
+	}
+	if want.Up && !have.Up {
+		if err := w.handle.LinkSetUp(l); err != nil {
+			return fmt.Errorf("setting up: %w", err)
+		}
+	}
+	return nil
+}
+
+func (w *Writer) createLink(want Link) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = want.Name, want.MTU, want.MAC[:]
+	var l netlink.Link = &netlink.Bridge{LinkAttrs: attrs}
+	if want.Type == TypeVXLAN {
+		dev, err := w.link(want.VXLAN.Device)
+		if err != nil {
+			return err
+		}
+		l = &netlink.Vxlan{
+			LinkAttrs:    attrs,
+			VxlanId:      int(want.VXLAN.VNI),
+			VtepDevIndex: dev.Attrs().Index,
+			SrcAddr:      want.VXLAN.Local.AsSlice(),
+			Port:         int(want.VXLAN.Port),
+			Learning:     want.VXLAN.Learning,
+		}
+	}
+	delete(w.byName, want.Name)
+	return w.handle.LinkAdd(l)
+}
+
+func (w *Writer) deleteLink(name string) error {
+	l, err := w.link(name)
+	if notFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	delete(w.byName, name)
+	if err := w.handle.LinkDel(l); err != nil && !notFound(err) {
+		return err
+	}
+	return nil
+}
+
+// writePort attaches a port to its bridge, or takes it off.
+func (w *Writer) writePort(op Op) error {
+	p := op.object.(portEntry)
+	have, _ := op.before.(portEntry)
+	l, err := w.link(p.link)
+	if err != nil {
+		return err
+	}
+	if have.Master != p.Master || op.before == nil {
+		master := 0
+		if p.Master != "" {
+			bridge, err := w.link(p.Master)
+			if err != nil {
+				return err
+			}
+			master = bridge.Attrs().Index
+		}
+		if err := w.handle.LinkSetMasterByIndex(l, master); err != nil {
+			return fmt.Errorf("setting master %s: %w", orNone(p.Master), err)
+		}
+		have.Hairpin = false // which is how a port begins
+	}
+	if p.Master != "" && have.Hairpin != p.Hairpin {
+		if err := w.handle.LinkSetHairpin(l, p.Hairpin); err != nil {
+			return fmt.Errorf("setting hairpin %s: %w", onOff(p.Hairpin), err)
+		}
+	}
+	if p.Up && !have.Up {
+		if err := w.handle.LinkSetUp(l); err != nil {
+			return fmt.Errorf("setting up: %w", err)
+		}
+	}
+	return nil
+}
+
+// writeAddress adds an address without duplicate address detection, or
+// deletes it.
+func (w *Writer) writeAddress(op Op) error {
+	a := op.object.(addressEntry)
+	l, err := w.link(a.Link)
+	if err != nil {
+		if op.delete && notFound(err) {
+			return nil
+		}
+		return err
+	}
+	addr := &netlink.Addr{
+		IPNet:    &net.IPNet{IP: a.Prefix.Addr().AsSlice(), Mask: net.CIDRMask(a.Prefix.Bits(), a.Prefix.Addr().BitLen())},
+		Protocol: int(a.Protocol),
+	}
+	if a.Prefix.Addr().Is6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if op.delete || op.Change.Action == actionReplace {
+		if err := w.handle.AddrDel(l, addr); err != nil && !notFound(err) {
+			return err
+		}
+	}
+	if op.delete {
+		return nil
+	}
+	return w.handle.AddrReplace(l, addr)
+}

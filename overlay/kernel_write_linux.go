@@ -1,0 +1,234 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	actionReplace = change.Replace
+	actionAdopt   = change.Adopt
+)
+
+// Writer writes the network of the namespace in which it was opened. One
+// goroutine at a time.
+type Writer struct {
+	handle *netlink.Handle
+	sock   *socket
+	byName map[string]netlink.Link // looked up during one Apply
+}
+
+// OpenWriter opens a writer for the calling thread's network namespace.
+func OpenWriter() (*Writer, error) {
+	sock, err := openSocket()
+	if err != nil {
+		return nil, err
+	}
+	handle, err := openHandle()
+	if err != nil {
+		return nil, errors.Join(err, sock.close())
+	}
+	return &Writer{handle: handle, sock: sock}, nil
+}
+
+// Close closes the sockets.
+func (w *Writer) Close() error {
+	w.handle.Close()
+	return w.sock.close()
+}
+
+// Apply carries out operations in order and reports each one, with its index
+// and nil or what went wrong. One that fails does not stop those that follow.
+// When ctx ends, what is left is reported with its error.
+func (w *Writer) Apply(ctx context.Context, ops []Op, report func(i int, err error)) {
+	w.byName = map[string]netlink.Link{}
+	for start := 0; start < len(ops); {
+		if err := ctx.Err(); err != nil {
+			for i := start; i < len(ops); i++ {
+				report(i, err)
+			}
+			return
+		}
+		end := start + 1
+		if batched(ops[start]) {
+			for end < len(ops) && end-start < batchSize && batched(ops[end]) {
+				end++
+			}
+			w.applyBatch(ops[start:end], func(i int, err error) { report(start+i, err) })
+		} else {
+			report(start, wrap(ops[start], w.apply(ops[start])))
+		}
+		start = end
+	}
+}
+
+// batched says that an operation goes over the wire together with others.
+func batched(op Op) bool {
+	switch op.object.(type) {
+	case neighbourEntry, fdbRow, nextHopEntry, RouteEntry:
+		return true
+	}
+	return false
+}
+
+func (w *Writer) apply(op Op) error {
+	switch o := op.object.(type) {
+	case Link:
+		return w.writeLink(op)
+	case portEntry:
+		return w.writePort(op)
+	case addressEntry:
+		return w.writeAddress(op)
+	case sysctlEntry:
+		return writeSysctl(o.path, o.value)
+	}
+	return fmt.Errorf("nothing writes a %s", op.object.kind())
+}
+
+// applyBatch writes neighbours, FDB rows, nexthop objects and routes.
+func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
+	var msgs []message
+	var owner []int // index into ops, by message
+	failed := make([]error, len(ops))
+	for i, op := range ops {
+		encoded, err := w.encode(op)
+		failed[i] = err
+		for _, m := range encoded {
+			msgs, owner = append(msgs, m), append(owner, i)
+		}
+	}
+	for i, err := range w.sock.request(msgs, func(int, []byte) {}) {
+		if err == nil || msgs[i].deletes() && notFound(err) {
+			continue
+		}
+		failed[owner[i]] = errors.Join(failed[owner[i]], err)
+	}
+	for i, err := range failed {
+		report(i, wrap(ops[i], err))
+	}
+}
+
+// encode is the request, or the two of them, that an operation makes. There is
+// none for what went with its link.
+func (w *Writer) encode(op Op) ([]message, error) {
+	if op.delete {
+		m, err := w.encodeObject(op.object, true)
+		if notFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return []message{m}, nil
+	}
+	m, err := w.encodeObject(op.object, false)
+	if err != nil {
+		return nil, err
+	}
+	if op.Change.Action != actionReplace || op.before == nil {
+		return []message{m}, nil
+	}
+	gone, err := w.encodeObject(op.before, true)
+	if err != nil {
+		return nil, err
+	}
+	return []message{gone, m}, nil
+}
+
+func (w *Writer) encodeObject(o object, del bool) (message, error) {
+	var link string
+	switch o := o.(type) {
+	case neighbourEntry:
+		link = o.Link
+	case fdbRow:
+		link = o.Link
+	case nextHopEntry:
+		if !del {
+			link = o.Link
+		}
+	case RouteEntry:
+		if o.NextHop == 0 {
+			link = o.Link
+		}
+	}
+	ifindex := 0
+	if link != "" {
+		l, err := w.link(link)
+		if err != nil {
+			return message{}, err
+		}
+		ifindex = l.Attrs().Index
+	}
+	switch o := o.(type) {
+	case neighbourEntry:
+		return encodeNeighbour(o, ifindex, del), nil
+	case fdbRow:
+		return encodeFDB(o, ifindex, del), nil
+	case nextHopEntry:
+		return encodeNextHop(o, ifindex, del), nil
+	case RouteEntry:
+		return encodeRoute(o, ifindex, del), nil
+	}
+	return message{}, fmt.Errorf("nothing encodes a %s", o.kind())
+}
+
+func (m message) deletes() bool {
+	return m.kind == rtmDelNeigh || m.kind == rtmDelNextHop || m.kind == rtmDelRoute
+}
+
+func (w *Writer) link(name string) (netlink.Link, error) {
+	if l, ok := w.byName[name]; ok {
+		return l, nil
+	}
+	l, err := w.handle.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	w.byName[name] = l
+	return l, nil
+}
+
+// writeSysctl writes without creating or truncating, neither of which /proc
+// knows.
+func writeSysctl(path, value string) error {
+	f, err := os.OpenFile(sysctlFile(path), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// wrap says what was being done when an operation failed.
+func wrap(op Op, err error) error {
+	if err == nil {
+		return nil
+	}
+	verb := "writing"
+	switch {
+	case op.delete:
+		verb = "deleting"
+	case op.before == nil:
+		verb = "adding"
+	}
+	return fmt.Errorf("%s %s %s: %w", verb, op.object.kind(), op.object.name(), err)
+}
+
+// notFound says that an object is not there: each kind has its own word.
+func notFound(err error) bool {
+	var link netlink.LinkNotFoundError
+	return errors.As(err, &link) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
+// unreachable says that a route was asked for and there is none.
+func unreachable(err error) bool {
+	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) ||
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESRCH)
+}

@@ -1,0 +1,58 @@
+package overlay
+
+import (
+	"strings"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// markWord begins the alias of every link of ours.
+const markWord = "polder"
+
+// Mark is our sign on a link, kept in its alias (IFLA_IFALIAS): it survives
+// renaming and down/up, and `ip link` shows it.
+type Mark struct {
+	Cluster string
+	// MAC is set on an adopted bridge: the address that it had, which its pods
+	// know as their gateway's. Writing our own would cut them off until ARP
+	// expires, so the address is pinned instead, and this says which it was.
+	MAC spec.MAC
+}
+
+// String is the alias: "polder cluster=edge" or "polder cluster=edge mac=…".
+func (m Mark) String() string {
+	s := markWord + " cluster=" + m.Cluster
+	if !m.MAC.IsZero() {
+		s += " mac=" + m.MAC.String()
+	}
+	return s
+}
+
+// ParseMark reads a mark from an alias. It is false for an alias that is not
+// ours. Words that it does not know are left out: a newer polder may write
+// more.
+func ParseMark(alias string) (Mark, bool) {
+	words := strings.Fields(alias)
+	if len(words) == 0 || words[0] != markWord {
+		return Mark{}, false
+	}
+	var m Mark
+	for _, w := range words[1:] {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "cluster":
+			m.Cluster = value
+		case "mac":
+			if mac, err := spec.ParseMAC(value); err == nil {
+				m.MAC = mac
+			}
+		}
+	}
+	return m, true
+}
+
+// Marked says that the link bears our mark.
+func (l Link) Marked() bool {
+	_, ok := ParseMark(l.Alias)
+	return ok
+}

@@ -1,0 +1,284 @@
+package overlay
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
+)
+
+// Op is one step of a plan: an object is put (created, or written over what is
+// there) or deleted.
+type Op struct {
+	Change change.Change
+	delete bool
+	object object
+	before object // what is overwritten; nil: nothing
+}
+
+// Sysctl is the switch that the operation writes: its path below /proc/sys and
+// its value before ("" where it does not exist yet) and after.
+func (o Op) Sysctl() (path, before, after string, ok bool) {
+	s, ok := o.object.(sysctlEntry)
+	if !ok {
+		return "", "", "", false
+	}
+	if b, there := o.before.(sysctlEntry); there {
+		before = b.value
+	}
+	return s.path, before, s.value, true
+}
+
+// Enslaved is the link that the operation makes a port of a bridge, and the
+// bridges before and after, "" for none.
+func (o Op) Enslaved() (link, before, after string, ok bool) {
+	p, ok := o.object.(portEntry)
+	if !ok {
+		return "", "", "", false
+	}
+	if b, there := o.before.(portEntry); there {
+		before = b.Master
+	}
+	return p.link, before, p.Master, before != p.Master
+}
+
+// object is a kernel object in the form in which it is written and shown.
+type object interface {
+	kind() string
+	name() string
+	attrs() []attr
+}
+
+// attr is an attribute as text.
+type attr struct {
+	name, value string
+	fixed       bool // cannot be changed in place
+}
+
+type (
+	portEntry struct {
+		link string
+		Port
+	}
+	addressEntry struct {
+		AddressKey
+		Address
+	}
+	neighbourEntry struct {
+		NeighbourKey
+		Neighbour
+	}
+	fdbRow struct {
+		FDBKey
+		FDBEntry
+	}
+	nextHopEntry struct {
+		id uint32
+		NextHop
+	}
+	sysctlEntry struct{ path, value string }
+)
+
+func (l Link) kind() string { return "link" }
+func (l Link) name() string { return l.Name }
+func (l Link) attrs() []attr {
+	attrs := []attr{{"type", string(l.Type), true}}
+	if l.Type == TypeVXLAN {
+		attrs = append(attrs,
+			attr{"id", strconv.FormatUint(uint64(l.VXLAN.VNI), 10), true},
+			attr{"dstport", strconv.Itoa(int(l.VXLAN.Port)), true},
+			attr{"local", addrText(l.VXLAN.Local), true},
+			attr{"dev", l.VXLAN.Device, true},
+			attr{"learning", onOff(l.VXLAN.Learning), true})
+		if l.VXLAN.Other {
+			attrs = append(attrs, attr{"features", "other", true})
+		}
+	}
+	return append(attrs,
+		attr{"address", l.MAC.String(), false},
+		attr{"mtu", strconv.Itoa(l.MTU), false},
+		attr{"state", upDown(l.Up), false},
+		attr{"alias", l.Alias, false})
+}
+
+func (p portEntry) kind() string { return "port" }
+func (p portEntry) name() string { return p.link }
+func (p portEntry) attrs() []attr {
+	return []attr{{"master", p.Master, false}, {"hairpin", onOff(p.Hairpin), false}, {"state", upDown(p.Up), false}}
+}
+
+func (a addressEntry) kind() string { return "address" }
+func (a addressEntry) name() string { return a.Prefix.String() + " dev " + a.Link }
+func (a addressEntry) attrs() []attr {
+	attrs := []attr{{"proto", protocolText(a.Protocol), false}}
+	if a.Tentative {
+		attrs = append(attrs, attr{"flags", "tentative", false})
+	}
+	return attrs
+}
+
+func (n neighbourEntry) kind() string { return "neighbour" }
+func (n neighbourEntry) name() string { return n.Addr.String() + " dev " + n.Link }
+func (n neighbourEntry) attrs() []attr {
+	return []attr{{"lladdr", n.MAC.String(), false}, {"nud", permanentText(n.Permanent), false}}
+}
+
+func (f fdbRow) kind() string { return "fdb" }
+func (f fdbRow) name() string {
+	return f.MAC.String() + " dev " + f.Link + " dst " + addrText(f.Dst)
+}
+func (f fdbRow) attrs() []attr {
+	return []attr{{"state", permanentText(f.Permanent), false}}
+}
+
+func (n nextHopEntry) kind() string { return "nexthop" }
+func (n nextHopEntry) name() string { return "id " + strconv.FormatUint(uint64(n.id), 10) }
+func (n nextHopEntry) attrs() []attr {
+	return []attr{
+		{"via", addrText(n.Gateway), false},
+		{"dev", n.Link, false},
+		{"onlink", onOff(n.OnLink), false},
+		{"proto", protocolText(n.Protocol), false},
+	}
+}
+
+func (r RouteEntry) kind() string { return "route" }
+func (r RouteEntry) name() string {
+	name := r.Dst.String()
+	if r.Metric != defaultMetric(spec.FamilyOf(r.Dst.Addr())) {
+		name += " metric " + strconv.FormatUint(uint64(r.Metric), 10)
+	}
+	return name
+}
+func (r RouteEntry) attrs() []attr {
+	attrs := []attr{{"proto", protocolText(r.Protocol), false}}
+	if r.NextHop != 0 {
+		return append(attrs, attr{"nhid", strconv.FormatUint(uint64(r.NextHop), 10), false})
+	}
+	return append(attrs,
+		attr{"via", addrText(r.Gateway), false},
+		attr{"dev", r.Link, false},
+		attr{"onlink", onOff(r.OnLink), false})
+}
+
+func (s sysctlEntry) kind() string { return "sysctl" }
+func (s sysctlEntry) name() string { return SysctlName(s.path) }
+func (s sysctlEntry) attrs() []attr {
+	return []attr{{"value", s.value, false}}
+}
+
+// SysctlName is a switch's name as sysctl(8) writes it: dots separate, and a
+// dot in an interface's name becomes a slash.
+func SysctlName(path string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '/':
+			return '.'
+		case '.':
+			return '/'
+		}
+		return r
+	}, path)
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func upDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func permanentText(permanent bool) string {
+	if permanent {
+		return "permanent"
+	}
+	return "dynamic"
+}
+
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func protocolText(p uint8) string {
+	switch p {
+	case 0:
+		return "unspec"
+	case protocolKernel:
+		return "kernel"
+	case protocolBoot:
+		return "boot"
+	case 4:
+		return "static"
+	case Protocol:
+		return "polder"
+	}
+	return strconv.Itoa(int(p))
+}
+
+// put is the operation that writes an object over before, which is nil where
+// there is nothing.
+func put(action change.Action, after, before object, reason string) Op {
+	return Op{Change: describe(action, before, after, reason), object: after, before: before}
+}
+
+// remove is the operation that deletes an object.
+func remove(before object, reason string) Op {
+	return Op{Change: describe(change.Delete, before, nil, reason), delete: true, object: before}
+}
+
+// describe says in the plan's words what becomes of an object. Of a changed
+// one it names the attributes that differ.
+func describe(action change.Action, before, after object, reason string) change.Change {
+	c := change.Change{Action: action, Reason: reason}
+	switch {
+	case before == nil:
+		c.Kind, c.Name = after.kind(), after.name()
+		for _, a := range after.attrs() {
+			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, After: a.value})
+		}
+	case after == nil:
+		c.Kind, c.Name = before.kind(), before.name()
+		for _, a := range before.attrs() {
+			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, Before: a.value})
+		}
+	default:
+		c.Kind, c.Name = after.kind(), after.name()
+		c.Attrs, c.Unchanged = differences(before.attrs(), after.attrs())
+	}
+	return c
+}
+
+// differences pairs attributes by name, in the order of the new ones.
+func differences(before, after []attr) (differing []change.Attr, same int) {
+	old := make(map[string]string, len(before))
+	for _, a := range before {
+		old[a.name] = a.value
+	}
+	for _, a := range after {
+		was, there := old[a.name]
+		delete(old, a.name)
+		if there && was == a.value {
+			same++
+			continue
+		}
+		differing = append(differing, change.Attr{Name: a.name, Before: was, After: a.value, ForcesReplace: a.fixed})
+	}
+	for _, a := range before {
+		if was, left := old[a.name]; left {
+			differing = append(differing, change.Attr{Name: a.name, Before: was})
+		}
+	}
+	return differing, same
+}
