@@ -16,6 +16,7 @@ type Desired struct {
 	VTEPs    spec.PerFamily[string] // name by underlay family, "" where not used
 	Underlay spec.PerFamily[string] // interface by underlay family, "" where not used
 	Peers    []Peer                 // every other node, once for each pod family
+	Declared map[string]bool        // links that an endpoint of the spec attaches to the bridge
 	Findings []change.Conflict      // peers that this host cannot reach as the spec wants
 	Warnings []string               // worth knowing, nothing is done about it
 }
@@ -52,7 +53,7 @@ const minMTUv6 = 1280
 // sensible can be computed at all: the underlay is not there, or its MTU is
 // too small.
 func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
-	d := &Desired{State: NewState()}
+	d := &Desired{State: NewState(), Declared: map[string]bool{}}
 	if sp.Network == nil {
 		return d, nil
 	}
@@ -194,6 +195,7 @@ func (c *compiler) ports() {
 		if _, there := c.facts.Links[e.Interface]; there {
 			port.Up = true
 			c.Ports[e.Interface] = port
+			c.Declared[e.Interface] = true
 		}
 	}
 }

@@ -38,6 +38,7 @@ func Diff(desired *Desired, observed State) Plan {
 		have:        observed,
 		pods:        desired.Pods,
 		blocked:     map[string]bool{},
+		leaving:     map[string]bool{},
 		gone:        map[string]bool{},
 		flushed:     map[string]bool{},
 		goneHops:    map[uint32]bool{},
@@ -62,7 +63,8 @@ type differ struct {
 	conflicts  []change.Conflict
 
 	blocked     map[string]bool // wanted links whose name is taken: nothing on them is planned
-	gone        map[string]bool // observed links that go, with all that is on them
+	leaving     map[string]bool // observed links that are deleted, with all that is on them
+	gone        map[string]bool // those of them that are deleted before anything new is written
 	flushed     map[string]bool // links whose MAC is written, which flushes their neighbours
 	goneHops    map[uint32]bool // observed nexthop objects that go, with their routes
 	blockedHops map[uint32]bool // wanted nexthop objects that cannot be made
@@ -120,7 +122,7 @@ func (d *differ) ops() []Op {
 
 func (d *differ) sysctls() {
 	for path, value := range d.want.Sysctls {
-		p, link := phaseSysctls, sysctlLink(path)
+		p, link := phaseSysctls, SysctlLink(path)
 		if _, ours := d.want.Links[link]; ours {
 			if d.blocked[link] {
 				continue
@@ -269,7 +271,7 @@ func (d *differ) fdb() {
 // onOurs says that a link is ours and stays, so that what is on it and not
 // wanted has to be removed. What is on a link that goes, goes with it.
 func (d *differ) onOurs(link string) bool {
-	if d.gone[link] || d.blocked[link] {
+	if d.leaving[link] || d.blocked[link] {
 		return false
 	}
 	_, wanted := d.want.Links[link]

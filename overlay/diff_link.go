@@ -17,8 +17,9 @@ func (d *differ) links() {
 		if _, wanted := d.want.Links[name]; wanted || !have.Marked() {
 			continue
 		}
-		d.gone[name] = true
-		d.loose(d.roomPhase(have), have, "")
+		p := d.roomPhase(have)
+		d.gone[name], d.leaving[name] = p == phaseMakeRoom, true
+		d.loose(p, have, "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {
 		d.link(d.want.Links[name])
@@ -57,7 +58,7 @@ func (d *differ) link(want Link) {
 	case !have.Marked():
 		d.foreignLink(want, have)
 	case have.Type != want.Type || have.VXLAN != want.VXLAN:
-		d.gone[want.Name] = true
+		d.gone[want.Name], d.leaving[want.Name] = true, true
 		d.add(phaseLinks, put(change.Replace, want, have, ""))
 	case have != want:
 		d.flushed[want.Name] = have.MAC != want.MAC
@@ -117,8 +118,8 @@ func orNone(s string) string {
 	return s
 }
 
-// sysctlLink is the link that a switch belongs to, "" for one of the host.
-func sysctlLink(path string) string {
+// SysctlLink is the link that a switch belongs to, "" for one of the host.
+func SysctlLink(path string) string {
 	parts := strings.Split(path, "/")
 	if len(parts) == 5 && parts[2] == "conf" && parts[3] != "all" && parts[3] != "default" {
 		return parts[3]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/poldernet/polder/internal/change"
@@ -110,8 +111,35 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 		failed[owner[i]] = errors.Join(failed[owner[i]], err)
 	}
 	for i, err := range failed {
+		if n, ok := ops[i].object.(nextHopEntry); ok && mismatched(n, err) {
+			err = w.forceOnLink(n)
+		}
 		report(i, wrap(ops[i], err))
 	}
+}
+
+// mismatched says that the kernel refused an IPv6 next hop "on link" because
+// its table leads to that address over another device (route.c,
+// ip6_route_check_nh_onlink). A peer that moves to VXLAN from a direct route or
+// from another VTEP runs into this: its gateway lies in its own subnet.
+func mismatched(n nextHopEntry, err error) bool {
+	return errors.Is(err, unix.EINVAL) && n.OnLink && n.Gateway.Is6()
+}
+
+// forceOnLink writes such a next hop while a host route says that the gateway
+// is on the link. To delete the route in the way instead would lose packets.
+func (w *Writer) forceOnLink(n nextHopEntry) error {
+	l, err := w.link(n.Link)
+	if err != nil {
+		return err
+	}
+	ifindex := l.Attrs().Index
+	host := RouteEntry{RouteKey{Dst: netip.PrefixFrom(n.Gateway, n.Gateway.BitLen())}, Route{Link: n.Link, Protocol: Protocol}}
+	return errors.Join(w.sock.request([]message{
+		encodeRoute(host, ifindex, false),
+		encodeNextHop(n, ifindex, false),
+		encodeRoute(host, ifindex, true),
+	}, func(int, []byte) {})...)
 }
 
 // encode is the request, or the two of them, that an operation makes. There is

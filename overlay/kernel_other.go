@@ -1,0 +1,43 @@
+//go:build !linux
+
+package overlay
+
+import (
+	"context"
+	"errors"
+)
+
+var errNotLinux = errors.New("this host's kernel is not Linux: polder can validate a spec here, but neither read nor change a network")
+
+// Reader reads nothing here.
+type Reader struct{}
+
+// OpenReader fails: there is no Linux kernel to read.
+func OpenReader() (*Reader, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Reader) Close() error { return nil }
+
+// Read fails.
+func (*Reader) Read(context.Context, Scope) (State, Facts, error) {
+	return State{}, Facts{}, errNotLinux
+}
+
+// Sysctls fails.
+func (*Reader) Sysctls([]string) (map[string]string, error) { return nil, errNotLinux }
+
+// Writer writes nothing here.
+type Writer struct{}
+
+// OpenWriter fails: there is no Linux kernel to write.
+func OpenWriter() (*Writer, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Writer) Close() error { return nil }
+
+// Apply reports every operation as failed.
+func (*Writer) Apply(_ context.Context, ops []Op, report func(i int, err error)) {
+	for i := range ops {
+		report(i, errNotLinux)
+	}
+}
