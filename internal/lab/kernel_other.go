@@ -11,3 +11,18 @@ var errNotLinux = errors.New("network namespaces exist on Linux only, this is " 
 
 // Enter runs fn in a sandbox. There is none on this system.
 func Enter(func() int) (int, error) { return 0, errNotLinux }
+
+// Namespace is one machine of a lab. It exists on Linux only.
+type Namespace struct{}
+
+// NewNamespace fails on this system.
+func NewNamespace(string) (*Namespace, error) { return nil, errNotLinux }
+
+// Name is the machine's hostname.
+func (*Namespace) Name() string { return "" }
+
+// Do fails on this system.
+func (*Namespace) Do(func() error) error { return errNotLinux }
+
+// Close does nothing.
+func (*Namespace) Close() error { return nil }

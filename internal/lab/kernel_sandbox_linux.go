@@ -318,17 +318,15 @@ func mountEtc() error {
 	return os.Remove(stage)
 }
 
-func sysctlPath(name string) string {
-	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
-}
-
+// readSysctl reads a value by its dotted name.
 func readSysctl(name string) (string, error) {
-	b, err := os.ReadFile(sysctlPath(name))
+	b, err := os.ReadFile(filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/")))
 	return string(b), err
 }
 
-// writeSysctl writes a value in the calling thread's network namespace: that
+// writeSysctl writes a value by its path, because names of links may have dots
+// in them. The calling thread's network namespace is the one that counts: that
 // is whose /proc/sys/net the kernel shows.
-func writeSysctl(name, value string) error {
-	return os.WriteFile(sysctlPath(name), []byte(value), 0o644)
+func writeSysctl(path, value string) error {
+	return os.WriteFile(filepath.Join("/proc/sys", path), []byte(value), 0o644)
 }
