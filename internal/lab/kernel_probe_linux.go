@@ -121,8 +121,10 @@ func probe(f Flow, id tag) (Report, error) {
 
 	var r Report
 	r.Own, r.Answered, r.Err = f.send(id, sink.port(), deadline)
-	if f.Protocol == SCTP && r.Err == nil {
-		// Nobody answers: wait for its arrival.
+	// What was answered has arrived, though the sink may not have read it yet.
+	// An SCTP probe is never answered: its arrival is all there is to wait for.
+	// Only a UDP sink goes on until it is closed.
+	if !sink.answer && (r.Answered || f.Protocol == SCTP && r.Err == nil) {
 		r.Source, r.Reached = <-source
 		return r, sink.Close()
 	}
