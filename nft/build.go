@@ -1,0 +1,278 @@
+package nft
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// Statement is a part of a rule: a match, or something to do. The constructors
+// below yield the expressions that nft(8) would for the same words, so that a
+// rule and its text mean the same.
+type Statement struct {
+	// needs are matches that must stand before: a look at the IPv4 header
+	// needs an IPv4 packet. A rule states each of them once.
+	needs []Statement
+	exprs []Expr
+}
+
+// NewRule makes a rule of statements.
+func NewRule(comment string, statements ...Statement) Rule {
+	r := Rule{Comment: comment}
+	for _, s := range statements {
+		for _, need := range s.needs {
+			if !containsRun(r.Exprs, need.exprs) {
+				r.Exprs = append(r.Exprs, need.exprs...)
+			}
+		}
+		r.Exprs = append(r.Exprs, s.exprs...)
+	}
+	return r
+}
+
+func containsRun(list, run []Expr) bool {
+	for i := range len(list) - len(run) + 1 {
+		if slices.Equal(list[i:i+len(run)], run) {
+			return true
+		}
+	}
+	return false
+}
+
+// Do is what to do with a packet that the rule's matches let through.
+func Do(actions ...Expr) Statement { return Statement{exprs: actions} }
+
+// Field is something of a packet that can be matched.
+type Field struct {
+	needs  []Statement
+	load   func(Register) Expr
+	length int    // bytes in the register
+	rest   []part // further fields of a concatenation
+}
+
+type part struct {
+	load   func(Register) Expr
+	length int
+}
+
+// Is matches packets whose field has the value.
+func (f Field) Is(d Data) Statement { return f.compare(Eq, d) }
+
+// IsNot matches packets whose field has another value.
+func (f Field) IsNot(d Data) Statement { return f.compare(Neq, d) }
+
+// Between matches values from first to last.
+func (f Field) Between(first, last Data) Statement {
+	return f.then(Cmp{Op: Gte, Data: first}, Cmp{Op: Lte, Data: last})
+}
+
+// In matches packets whose field is in a set.
+func (f Field) In(set string) Statement { return f.then(Lookup{Set: set}) }
+
+// NotIn matches packets whose field is not in a set.
+func (f Field) NotIn(set string) Statement { return f.then(Lookup{Set: set, Invert: true}) }
+
+// Verdict ends the rule with the verdict that a map has for the field; without
+// one, the rule does not match.
+func (f Field) Verdict(verdicts string) Statement {
+	return f.then(Lookup{Set: verdicts, Verdict: true})
+}
+
+// Masked matches packets whose field has the value in the bits of mask.
+func (f Field) Masked(mask, value Data) Statement {
+	return f.then(bitwise(mask), Cmp{Op: Eq, Data: value})
+}
+
+// NotMasked matches packets whose field has another value in the bits of mask.
+func (f Field) NotMasked(mask, value Data) Statement {
+	return f.then(bitwise(mask), Cmp{Op: Neq, Data: value})
+}
+
+// Any matches packets whose field has one of the bits.
+func (f Field) Any(bits uint32) Statement {
+	return f.NotMasked(Number(bits), Number(0))
+}
+
+func bitwise(mask Data) Bitwise {
+	return Bitwise{Mask: mask, Xor: Data(make([]byte, len(mask)))}
+}
+
+func (f Field) compare(op CmpOp, d Data) Statement { return f.then(Cmp{Op: op, Data: d}) }
+
+func (f Field) then(exprs ...Expr) Statement {
+	s := Statement{needs: f.needs, exprs: []Expr{f.load(0)}}
+	reg := Register(padded(f.length) / 4)
+	for _, p := range f.rest {
+		s.exprs = append(s.exprs, p.load(reg))
+		reg += Register(padded(p.length) / 4)
+	}
+	s.exprs = append(s.exprs, exprs...)
+	return s
+}
+
+// Concat joins fields to one key.
+func Concat(first Field, more ...Field) Field {
+	f := first
+	f.needs, f.rest = slices.Clone(f.needs), slices.Clone(f.rest)
+	for _, m := range more {
+		f.needs = append(f.needs, m.needs...)
+		f.rest = append(f.rest, part{m.load, m.length})
+		f.rest = append(f.rest, m.rest...)
+	}
+	return f
+}
+
+// Address is an address field of the IP header, which unlike other fields can
+// be compared with a prefix.
+type Address struct {
+	Field
+	offset uint32
+}
+
+// InPrefix matches the addresses of a prefix.
+func (a Address) InPrefix(p netip.Prefix) Statement { return a.prefix(Eq, p) }
+
+// NotInPrefix matches the addresses outside a prefix.
+func (a Address) NotInPrefix(p netip.Prefix) Statement { return a.prefix(Neq, p) }
+
+// prefix compares whole bytes as such, without a mask, as nft(8) does.
+func (a Address) prefix(op CmpOp, p netip.Prefix) Statement {
+	first, _ := bounds(p)
+	if n := p.Bits(); n%8 == 0 && n > 0 {
+		short := payload(NetworkHeader, a.offset, uint32(n/8), a.needs...)
+		return short.compare(op, first[:n/8])
+	}
+	mask := make([]byte, len(first))
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return a.then(bitwise(Data(mask)), Cmp{Op: op, Data: first})
+}
+
+// family is what the rules of an address family need.
+type family struct {
+	nfproto      byte
+	saddr, daddr uint32 // offsets in the IP header
+	addrLen      uint32
+	ctSrc, ctDst CTKey
+	icmp         byte // IPPROTO_ICMP*
+}
+
+var families = spec.PerFamily[family]{
+	IPv4: family{nfproto: 2, saddr: 12, daddr: 16, addrLen: 4, ctSrc: CTSrcIPv4, ctDst: CTDstIPv4, icmp: 1},
+	IPv6: family{nfproto: 10, saddr: 8, daddr: 24, addrLen: 16, ctSrc: CTSrcIPv6, ctDst: CTDstIPv6, icmp: 58},
+}
+
+// AddrType is the key type of a family's addresses.
+func AddrType(f spec.Family) Type {
+	if f == spec.IPv4 {
+		return TypeIPv4Addr
+	}
+	return TypeIPv6Addr
+}
+
+// Saddr is the source address in the IP header, Daddr the destination.
+func Saddr(f spec.Family) Address { return addressAt(f, families.Get(f).saddr) }
+
+// Daddr is the destination address in the IP header.
+func Daddr(f spec.Family) Address { return addressAt(f, families.Get(f).daddr) }
+
+func addressAt(f spec.Family, offset uint32) Address {
+	return Address{payload(NetworkHeader, offset, families.Get(f).addrLen, NFProto().Is(Proto(families.Get(f).nfproto))), offset}
+}
+
+// The transport protocols with ports (IPPROTO_*).
+const (
+	TCP  uint8 = 6
+	UDP  uint8 = 17
+	SCTP uint8 = 132
+)
+
+// Sport is the source port of a transport protocol, Dport the destination.
+func Sport(proto uint8) Field { return payload(TransportHeader, 0, 2, L4Proto().Is(Proto(proto))) }
+
+// Dport is the destination port of a transport protocol.
+func Dport(proto uint8) Field { return payload(TransportHeader, 2, 2, L4Proto().Is(Proto(proto))) }
+
+// TCPFlags is the flags byte of the TCP header.
+func TCPFlags() Field { return payload(TransportHeader, 13, 1, L4Proto().Is(Proto(TCP))) }
+
+// ICMPType is the type of an ICMP or ICMPv6 message.
+func ICMPType(f spec.Family) Field {
+	fam := families.Get(f)
+	return payload(TransportHeader, 0, 1, NFProto().Is(Proto(fam.nfproto)), L4Proto().Is(Proto(fam.icmp)))
+}
+
+func payload(base PayloadBase, offset, length uint32, needs ...Statement) Field {
+	return Field{needs: needs, length: int(length), load: func(r Register) Expr {
+		return Payload{Base: base, Offset: offset, Len: length, Reg: r}
+	}}
+}
+
+// NFProto is the packet's netfilter family (NFPROTO_*).
+func NFProto() Field { return meta(MetaNFProto, 1) }
+
+// L4Proto is the packet's transport protocol (IPPROTO_*), behind IPv6
+// extension headers too.
+func L4Proto() Field { return meta(MetaL4Proto, 1) }
+
+// Mark is the packet's fwmark.
+func Mark() Field { return meta(MetaMark, 4) }
+
+// IIFName is the name of the interface that the packet came in by; a packet
+// that crosses a bridge has the bridge's in the inet family.
+func IIFName() Field { return meta(MetaIIFName, 16) }
+
+// OIFName is the name of the interface that the packet leaves by.
+func OIFName() Field { return meta(MetaOIFName, 16) }
+
+func meta(key MetaKey, length int) Field {
+	return Field{length: length, load: func(r Register) Expr { return Meta{Key: key, Reg: r} }}
+}
+
+// ConnState is the state of the packet's connection, as bits.
+func ConnState() Field { return ct(CTState, NoDirection, 4) }
+
+// ConnDirection is the direction of the packet within its connection.
+func ConnDirection() Field { return ct(CTDirection, NoDirection, 1) }
+
+// DirectionData is a direction as data.
+func DirectionData(d Direction) Data { return Data([]byte{byte(d) - 1}) }
+
+// ConnSaddr is the source address of the connection's tuple in a direction.
+func ConnSaddr(d Direction, f spec.Family) Field {
+	return ct(families.Get(f).ctSrc, d, int(families.Get(f).addrLen))
+}
+
+// ConnDaddr is the destination address of the connection's tuple in a
+// direction.
+func ConnDaddr(d Direction, f spec.Family) Field {
+	return ct(families.Get(f).ctDst, d, int(families.Get(f).addrLen))
+}
+
+// ConnSport is the source port of the connection's tuple in a direction.
+func ConnSport(d Direction) Field { return ct(CTProtoSrc, d, 2) }
+
+// ConnDport is the destination port of the connection's tuple in a direction;
+// for ICMP, type<<8|code of the request.
+func ConnDport(d Direction) Field { return ct(CTProtoDst, d, 2) }
+
+func ct(key CTKey, d Direction, length int) Field {
+	return Field{length: length, load: func(r Register) Expr { return CT{Key: key, Dir: d, Reg: r} }}
+}
+
+// SaddrUnroutable matches packets whose source the host would not reach
+// through the interface that they came in by: `fib saddr . iif oif missing`.
+func SaddrUnroutable() Statement {
+	f := Field{length: 1, load: func(r Register) Expr {
+		return FIB{Result: FIBOIF, Flags: FIBSaddr | FIBIIF | FIBPresent, Reg: r}
+	}}
+	return f.Is(Data([]byte{0}))
+}
+
+// DaddrLocal matches packets to an address of the host's own.
+func DaddrLocal() Statement {
+	f := Field{length: 4, load: func(r Register) Expr { return FIB{Result: FIBAddrType, Flags: FIBDaddr, Reg: r} }}
+	return f.Is(Number(rtnLocal))
+}

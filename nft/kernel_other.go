@@ -1,0 +1,42 @@
+//go:build !linux
+
+package nft
+
+import (
+	"context"
+	"errors"
+)
+
+var errNotLinux = errors.New("nftables exists on Linux only")
+
+// Reader reads rulesets from the kernel, on Linux.
+type Reader struct{}
+
+// OpenReader fails: there are no nftables here.
+func OpenReader() (*Reader, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Reader) Close() error { return nil }
+
+// Generation fails.
+func (*Reader) Generation() (Generation, error) { return 0, errNotLinux }
+
+// Read fails.
+func (*Reader) Read(context.Context, ...TableID) (Ruleset, Generation, error) {
+	return nil, 0, errNotLinux
+}
+
+// ForeignDrops fails.
+func (*Reader) ForeignDrops(context.Context) ([]ForeignDrop, error) { return nil, errNotLinux }
+
+// Writer commits plans, on Linux.
+type Writer struct{}
+
+// OpenWriter fails: there are no nftables here.
+func OpenWriter() (*Writer, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Writer) Close() error { return nil }
+
+// Commit fails.
+func (*Writer) Commit(context.Context, *Plan, Generation) error { return errNotLinux }

@@ -1,0 +1,349 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Reader reads rulesets from the kernel. It has no method that writes. One
+// goroutine at a time may use it.
+//
+// It decodes netlink itself: github.com/google/nftables drops the verdicts of
+// maps, expressions that it does not know, the flags of tables, and a dump's
+// sign that it was interrupted.
+type Reader struct{ conn *netlink.Conn }
+
+// OpenReader opens a netlink socket in the network namespace of the calling
+// thread. Reading needs CAP_NET_ADMIN in the user namespace that owns it.
+func OpenReader() (*Reader, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
+	}
+	return &Reader{conn}, nil
+}
+
+// Close closes the socket.
+func (r *Reader) Close() error { return r.conn.Close() }
+
+// maxReads bounds how often a read that others' commits tore is repeated.
+const maxReads = 50
+
+// errTorn says that a dump does not show one generation.
+var errTorn = errors.New("the ruleset changed while it was read")
+
+// Read reads the tables of these IDs, those that exist, completely, and the
+// generation that they were read in.
+//
+// The kernel dumps objects in several messages and lets commits pass between
+// them. Reads are therefore bracketed with the generation. If it moved, the
+// notifications of the commits in between say whether one of them touched a
+// table of ours: a busy neighbour, kube-proxy for one, must not keep us from
+// ever finishing. Only if one did is everything read again.
+func (r *Reader) Read(ctx context.Context, ids ...TableID) (Ruleset, Generation, error) {
+	var w *watch
+	defer func() {
+		if w != nil {
+			w.close()
+		}
+	}()
+	for range maxReads {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, fmt.Errorf("reading nftables: %w", err)
+		}
+		from, err := r.Generation()
+		if err != nil {
+			return nil, 0, err
+		}
+		rs, err := r.readOnce(ids)
+		if err != nil && !torn(err) {
+			return nil, 0, fmt.Errorf("reading nftables: %w", err)
+		}
+		to, genErr := r.Generation()
+		if genErr != nil {
+			return nil, 0, genErr
+		}
+		switch {
+		case err == nil && from == to:
+			return rs, to, nil
+		case w == nil:
+			if w, err = openWatch(); err != nil {
+				return nil, 0, err
+			}
+		case err == nil:
+			switch touched, err := w.touched(from, to, ids); {
+			case err != nil: // notifications were lost: begin anew
+				w.close()
+				if w, err = openWatch(); err != nil {
+					return nil, 0, err
+				}
+			case !touched:
+				return rs, to, nil
+			}
+		}
+	}
+	return nil, 0, fmt.Errorf("reading nftables: %w %d times in a row", errTorn, maxReads)
+}
+
+// torn says that an error comes from commits during the read. An object that
+// was listed and is gone when its contents are asked for is ENOENT.
+func torn(err error) bool {
+	return errors.Is(err, errTorn) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN)
+}
+
+// Generation reads the present generation.
+func (r *Reader) Generation() (Generation, error) {
+	messages, err := r.request(unix.NFT_MSG_GETGEN, "", 0)
+	if err != nil {
+		return 0, fmt.Errorf("reading the nftables generation: %w", err)
+	}
+	if len(messages) != 1 {
+		return 0, fmt.Errorf("reading the nftables generation: %d answers", len(messages))
+	}
+	gen, err := decodeGeneration(messages[0].Data)
+	if err != nil {
+		return 0, fmt.Errorf("reading the nftables generation: %w", err)
+	}
+	return gen, nil
+}
+
+// readOnce reads tables without regard to the generation.
+func (r *Reader) readOnce(ids []TableID) (Ruleset, error) {
+	tables, err := r.tables()
+	if err != nil {
+		return nil, err
+	}
+	var rs Ruleset
+	for _, t := range tables {
+		if !slices.Contains(ids, t.ID()) {
+			continue
+		}
+		if err := r.fill(&t); err != nil {
+			return nil, fmt.Errorf("table %s: %w", t.ID(), err)
+		}
+		rs = append(rs, t.canonical())
+	}
+	return rs, nil
+}
+
+func (r *Reader) tables() ([]Table, error) {
+	messages, err := r.dump(unix.NFT_MSG_GETTABLE, "")
+	if err != nil {
+		return nil, fmt.Errorf("tables: %w", err)
+	}
+	tables := make([]Table, len(messages))
+	for i, m := range messages {
+		if tables[i], err = decodeTable(m.Data); err != nil {
+			return nil, fmt.Errorf("tables: %w", err)
+		}
+	}
+	return tables, nil
+}
+
+// fill reads what is in a table.
+func (r *Reader) fill(t *Table) error {
+	id := t.ID()
+	chains, err := r.chains(id.Family)
+	if err != nil {
+		return err
+	}
+	at := map[string]int{}
+	for _, c := range chains {
+		if c.table == id {
+			at[c.Name] = len(t.Chains)
+			t.Chains = append(t.Chains, c.Chain)
+		}
+	}
+	err = r.rules(id, "", func(chain string, rule Rule) error {
+		i, known := at[chain]
+		if !known {
+			return fmt.Errorf("chain %s: %w", chain, errTorn)
+		}
+		t.Chains[i].Rules = append(t.Chains[i].Rules, rule)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.objects(t); err != nil {
+		return err
+	}
+	return r.sets(t)
+}
+
+// tableChain is a chain of some table.
+type tableChain struct {
+	table TableID
+	Chain
+}
+
+// chains reads the chains of all tables of a family, or with "" of all
+// families: the kernel has no narrower filter. That makes it the one dump
+// that others' chains can tear, and the one that must not be interrupted.
+func (r *Reader) chains(family Family) ([]tableChain, error) {
+	messages, err := r.dump(unix.NFT_MSG_GETCHAIN, family)
+	if err != nil {
+		return nil, fmt.Errorf("chains: %w", err)
+	}
+	chains := make([]tableChain, len(messages))
+	for i, m := range messages {
+		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+			return nil, fmt.Errorf("chains: %w", errTorn)
+		}
+		if chains[i].table, chains[i].Chain, err = decodeChain(m.Data); err != nil {
+			return nil, fmt.Errorf("chains: %w", err)
+		}
+	}
+	return chains, nil
+}
+
+// rules reads the rules of a table, or of one of its chains, in order.
+func (r *Reader) rules(id TableID, chain string, each func(chain string, rule Rule) error) error {
+	attrs := []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: cstring(id.Name)}}
+	if chain != "" {
+		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cstring(chain)})
+	}
+	messages, err := r.dump(unix.NFT_MSG_GETRULE, id.Family, attrs...)
+	if err != nil {
+		return fmt.Errorf("rules: %w", err)
+	}
+	for _, m := range messages {
+		_, chain, rule, err := decodeRule(m.Data)
+		if err != nil {
+			return fmt.Errorf("rules: %w", err)
+		}
+		if err := each(chain, rule); err != nil {
+			return fmt.Errorf("rules: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *Reader) objects(t *Table) error {
+	messages, err := r.dump(unix.NFT_MSG_GETOBJ, t.Family, netlink.Attribute{Type: unix.NFTA_OBJ_TABLE, Data: cstring(t.Name)})
+	if err != nil {
+		return fmt.Errorf("objects: %w", err)
+	}
+	for _, m := range messages {
+		_, o, err := decodeObject(m.Data)
+		if err != nil {
+			return fmt.Errorf("objects: %w", err)
+		}
+		if o.Type == objectCounter {
+			t.Counters = append(t.Counters, o.Name)
+		} else {
+			t.Objects = append(t.Objects, o)
+		}
+	}
+	return nil
+}
+
+func (r *Reader) sets(t *Table) error {
+	messages, err := r.dump(unix.NFT_MSG_GETSET, t.Family, netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: cstring(t.Name)})
+	if err != nil {
+		return fmt.Errorf("sets: %w", err)
+	}
+	for _, m := range messages {
+		_, s, err := decodeSet(m.Data)
+		if err != nil {
+			return fmt.Errorf("sets: %w", err)
+		}
+		if s.Elements, err = r.elements(t.ID(), s); err != nil {
+			return fmt.Errorf("set %s: %w", s.Name, err)
+		}
+		t.Sets = append(t.Sets, s)
+	}
+	return nil
+}
+
+func (r *Reader) elements(id TableID, s Set) ([]Element, error) {
+	messages, err := r.dump(unix.NFT_MSG_GETSETELEM, id.Family,
+		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstring(id.Name)},
+		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstring(s.Name)})
+	if err != nil {
+		return nil, err
+	}
+	var raws []rawElement
+	for _, m := range messages {
+		some, err := decodeElements(m.Data)
+		if err != nil {
+			return nil, err
+		}
+		raws = append(raws, some...)
+	}
+	return assemble(s, raws), nil
+}
+
+// ForeignDrops finds the base chains outside our tables that drop by default
+// at the hooks that pod traffic passes. Tables of the iptables-nft commands are
+// among them; those of the older iptables-legacy are not in nftables.
+func (r *Reader) ForeignDrops(ctx context.Context) ([]ForeignDrop, error) {
+	for range maxReads {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("reading foreign firewalls: %w", err)
+		}
+		drops, err := r.foreignDrops()
+		if err == nil {
+			return drops, nil
+		}
+		if !torn(err) {
+			return nil, fmt.Errorf("reading foreign firewalls: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("reading foreign firewalls: %w %d times in a row", errTorn, maxReads)
+}
+
+func (r *Reader) foreignDrops() ([]ForeignDrop, error) {
+	chains, err := r.chains("")
+	if err != nil {
+		return nil, err
+	}
+	var drops []ForeignDrop
+	for _, c := range chains {
+		passed := c.Base != nil && slices.Contains([]string{"prerouting", "input", "forward", "output"}, c.Base.Hook) &&
+			slices.Contains([]Family{INet, IP, IP6, Bridge}, c.table.Family)
+		if !passed || c.table.Name == TableName {
+			continue
+		}
+		err := r.rules(c.table, c.Name, func(_ string, rule Rule) error {
+			c.Rules = append(c.Rules[:0], rule) // only the last one matters
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("chain %s %s: %w", c.table, c.Name, err)
+		}
+		if d, ok := foreignDrop(c.table, c.Chain); ok {
+			drops = append(drops, d)
+		}
+	}
+	return drops, nil
+}
+
+func cstring(s string) []byte { return append([]byte(s), 0) }
+
+// dump asks for all objects of a kind.
+func (r *Reader) dump(kind int, family Family, attrs ...netlink.Attribute) ([]netlink.Message, error) {
+	return r.request(kind, family, netlink.Dump, attrs...)
+}
+
+// request sends a request and receives all answers. A family of "" is
+// NFPROTO_UNSPEC.
+func (r *Reader) request(kind int, family Family, flags netlink.HeaderFlags, attrs ...netlink.Attribute) ([]netlink.Message, error) {
+	data, err := netlink.MarshalAttributes(attrs)
+	if err != nil {
+		return nil, err
+	}
+	return r.conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
+			Flags: netlink.Request | flags,
+		},
+		Data: append([]byte{protos[family], unix.NFNETLINK_V0, 0, 0}, data...),
+	})
+}

@@ -1,0 +1,250 @@
+// Package guard compiles what keeps a node's pod network from being entered by
+// the side: the door to the VXLAN port, and the check that a packet with a
+// pod's source address comes from where that pod is.
+package guard
+
+import (
+	"net/netip"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/spec"
+)
+
+// Links are the names of the node's interfaces that the rules speak of.
+type Links struct {
+	Bridge   string
+	VTEPs    spec.PerFamily[string] // by underlay family, "" where there is none
+	Underlay spec.PerFamily[string] // by address family, "" where the node has no address
+}
+
+// The names of our chains and sets.
+const (
+	chainPrerouting = "guard_prerouting"
+	chainOutput     = "guard_output"
+	chainInput      = "guard_input"
+	chainDoor       = "vxlan_door"
+	chainFromPod    = "vxlan_from_pod"
+	setPodLinks     = "pod_links"
+)
+
+var (
+	setPeers   = spec.PerFamily[string]{IPv4: "vxlan_peers4", IPv6: "vxlan_peers6"}
+	setNodes   = spec.PerFamily[string]{IPv4: "nodes4", IPv6: "nodes6"}
+	setSubnets = spec.PerFamily[string]{IPv4: "peer_subnets4", IPv6: "peer_subnets6"}
+)
+
+// Compile makes the guard's fragment of `inet polder`. Without a network block
+// the fragment is empty.
+func Compile(sp *spec.Spec, node *spec.Node, links Links) nft.Table {
+	g := guard{sp: sp, node: node, links: links, table: nft.Table{Family: nft.INet, Name: nft.TableName}}
+	if sp.Network == nil {
+		return g.table
+	}
+	// Raw, before connection tracking and any NAT: nothing that is dropped here
+	// makes an entry, and addresses are still those of the sender.
+	prerouting := base(chainPrerouting, "prerouting", nft.PriorityRaw)
+	if sp.Network.Backend.Type == spec.VXLAN {
+		g.vxlanSets()
+		prerouting.Rules = append(prerouting.Rules, g.fromPods()...)
+		prerouting.Rules = append(prerouting.Rules, g.untrackedIn()...)
+		output := base(chainOutput, "output", nft.PriorityRaw)
+		output.Rules = g.untrackedOut()
+		g.table.Chains = append(g.table.Chains, output)
+		g.door()
+	}
+	prerouting.Rules = append(prerouting.Rules, g.sourceCheck()...)
+	g.table.Chains = append(g.table.Chains, prerouting)
+	return nft.Merge(g.table)
+}
+
+// guard is a fragment being compiled.
+type guard struct {
+	sp    *spec.Spec
+	node  *spec.Node
+	links Links
+	table nft.Table
+}
+
+func base(name, hook string, priority int32) nft.Chain {
+	return nft.Chain{Name: name, Base: &nft.Base{Type: "filter", Hook: hook, Priority: priority, Policy: nft.PolicyAccept}}
+}
+
+func (g *guard) set(name string, key nft.Type, interval bool, elements []nft.Element) {
+	g.table.Sets = append(g.table.Sets, nft.Set{Name: name, Key: []nft.Type{key}, Interval: interval, Elements: elements})
+}
+
+// dropped is the end of every rule that drops: `nft list` then says how many.
+func dropped() nft.Statement { return nft.Do(nft.Counter{}, nft.Drop) }
+
+// vxlan matches VXLAN's packets to our port.
+func (g *guard) vxlan() nft.Statement {
+	return nft.Dport(nft.UDP).Is(nft.Port(g.sp.Network.Backend.Port))
+}
+
+// underlays are the families that carry VXLAN.
+func (g *guard) underlays() []spec.Family {
+	var used []spec.Family
+	for _, f := range spec.Families {
+		for _, pods := range g.sp.Network.Pods {
+			if g.sp.UnderlayFamily(pods.Family()) == f {
+				used = append(used, f)
+				break
+			}
+		}
+	}
+	return used
+}
+
+// vxlanSets makes the sets of addresses and interfaces.
+func (g *guard) vxlanSets() {
+	links := []nft.Element{nft.Exact(nft.IfName(g.links.Bridge))}
+	for _, f := range spec.Families {
+		if vtep := g.links.VTEPs.Get(f); vtep != "" {
+			links = append(links, nft.Exact(nft.IfName(vtep)))
+		}
+		if nodes := g.addresses(f, true); len(nodes) > 0 {
+			g.set(setNodes.Get(f), nft.AddrType(f), false, nodes)
+		}
+	}
+	g.set(setPodLinks, nft.TypeIfName, false, links)
+	for _, f := range g.underlays() {
+		g.set(setPeers.Get(f), nft.AddrType(f), false, g.addresses(f, false))
+	}
+}
+
+// addresses are the underlay addresses of the peers, or of all nodes.
+func (g *guard) addresses(f spec.Family, ours bool) []nft.Element {
+	var list []nft.Element
+	for _, n := range g.sp.Nodes {
+		if a, ok := n.Address(f); ok && (ours || n.Name != g.node.Name) {
+			list = append(list, nft.Exact(nft.Addr(a.Addr)))
+		}
+	}
+	return list
+}
+
+// fromPods keeps pods from speaking VXLAN themselves. A frame that a pod wraps
+// would be unwrapped behind every check: at its own node directly, at another
+// one with the address of the pod's node, after masquerading. A pod's packet is
+// known by its interface or by its source, whichever it cannot forge.
+func (g *guard) fromPods() []nft.Rule {
+	c := nft.Chain{Name: chainFromPod}
+	for _, f := range spec.Families {
+		if _, ok := g.find(setNodes.Get(f)); ok {
+			c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to a node", nft.Daddr(f).In(setNodes.Get(f)), dropped()))
+		}
+	}
+	c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to this node", nft.DaddrLocal(), dropped()))
+	g.table.Chains = append(g.table.Chains, c)
+
+	jump := nft.Do(nft.Jump(chainFromPod))
+	rules := []nft.Rule{nft.NewRule("by a pod's interface", g.vxlan(), nft.IIFName().In(setPodLinks), jump)}
+	for _, pods := range g.sp.Network.Pods {
+		rules = append(rules, nft.NewRule("by a pod's address", g.vxlan(), nft.Saddr(pods.Family()).InPrefix(pods.CIDR), jump))
+	}
+	return rules
+}
+
+func (g *guard) find(set string) (nft.Set, bool) { return g.table.Set(set) }
+
+// untrackedIn and untrackedOut keep connection tracking off the outer packets
+// between us and the peers. It would make an entry for each source port, which
+// VXLAN takes from a hash of the inner flow.
+func (g *guard) untrackedIn() []nft.Rule {
+	return g.untracked(func(f spec.Family, own nft.Data) []nft.Statement {
+		return []nft.Statement{nft.Saddr(f).In(setPeers.Get(f)), nft.Daddr(f).Is(own)}
+	})
+}
+
+func (g *guard) untrackedOut() []nft.Rule {
+	return g.untracked(func(f spec.Family, own nft.Data) []nft.Statement {
+		return []nft.Statement{nft.Saddr(f).Is(own), nft.Daddr(f).In(setPeers.Get(f))}
+	})
+}
+
+func (g *guard) untracked(between func(spec.Family, nft.Data) []nft.Statement) []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range g.underlays() {
+		if own, ok := g.node.Address(f); ok {
+			match := append([]nft.Statement{g.vxlan()}, between(f, nft.Addr(own.Addr))...)
+			rules = append(rules, nft.NewRule("VXLAN between nodes", append(match, nft.Do(nft.Notrack{}))...))
+		}
+	}
+	return rules
+}
+
+// door lets only the peers at our VXLAN port. VXLAN itself believes anybody.
+// What comes by a pod's interface is refused whatever its source: broadcasts
+// reach the port as well, and they are to no node's address.
+func (g *guard) door() {
+	door := nft.Chain{Name: chainDoor, Rules: []nft.Rule{
+		nft.NewRule("VXLAN from a pod", nft.IIFName().In(setPodLinks), dropped()),
+	}}
+	for _, f := range g.underlays() {
+		door.Rules = append(door.Rules, nft.NewRule("VXLAN from a peer", nft.Saddr(f).In(setPeers.Get(f)), nft.Do(nft.Return)))
+	}
+	door.Rules = append(door.Rules, nft.NewRule("VXLAN from anybody else", dropped()))
+	input := base(chainInput, "input", nft.PriorityFilter)
+	input.Rules = []nft.Rule{nft.NewRule("the door of VXLAN", g.vxlan(), nft.Do(nft.Jump(chainDoor)))}
+	g.table.Chains = append(g.table.Chains, door, input)
+}
+
+// sourceCheck drops a packet with a pod's source address where the way back to
+// that address does not lead: `fib saddr . iif` finds no route. That holds for
+// a pod that takes another pod's address, or its gateway's (a local address is
+// not reached through any interface), and for an outside host that takes a
+// pod's. Link-local addresses, and with them neighbour discovery, are in no pod
+// CIDR; the host's own packets over the loopback device pass (nft_fib.h,
+// nft_fib_is_loopback).
+func (g *guard) sourceCheck() []nft.Rule {
+	var rules []nft.Rule
+	for _, pods := range g.sp.Network.Pods {
+		f := pods.Family()
+		if rule, ok := g.unNATed(f); ok {
+			rules = append(rules, rule)
+		}
+		rules = append(rules, nft.NewRule("pod address on a wrong interface",
+			nft.Saddr(f).InPrefix(pods.CIDR), nft.SaddrUnroutable(), dropped()))
+	}
+	return rules
+}
+
+// unNATed is the exception to the source check. With VXLAN, a peer's pod that
+// reaches this node's own address without masquerading does not come through
+// the tunnel: the packet's destination is in no pod subnet, so its node sends
+// it out plainly, and it comes in by the underlay, while the way back leads
+// through the VTEP. It is let in for the host itself only, never to a pod, and
+// only from subnets of the other nodes.
+func (g *guard) unNATed(f spec.Family) (nft.Rule, bool) {
+	own, ok := g.node.Address(f)
+	underlay := g.links.Underlay.Get(f)
+	if !ok || underlay == "" || g.sp.Network.Backend.Type != spec.VXLAN || masqueraded(g.sp.Network.Masquerade, own.Addr) {
+		return nft.Rule{}, false
+	}
+	var subnets []netip.Prefix
+	for _, n := range g.sp.Nodes {
+		if s, ok := n.Subnet(f); ok && n.Name != g.node.Name {
+			subnets = append(subnets, s)
+		}
+	}
+	if len(subnets) == 0 {
+		return nft.Rule{}, false
+	}
+	g.set(setSubnets.Get(f), nft.AddrType(f), true, nft.PrefixElements(subnets))
+	return nft.NewRule("a peer's pod to this node, not masqueraded",
+		nft.IIFName().Is(nft.IfName(underlay)), nft.Saddr(f).In(setSubnets.Get(f)), nft.DaddrLocal(), nft.Do(nft.Accept)), true
+}
+
+// masqueraded says that pods reach an address outside the pod network with
+// their node's address.
+func masqueraded(m *spec.Masquerade, to netip.Addr) bool {
+	if m == nil {
+		return false
+	}
+	for _, p := range m.Except {
+		if p.Contains(to) {
+			return false
+		}
+	}
+	return true
+}
