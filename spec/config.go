@@ -1,0 +1,175 @@
+package spec
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Config is a spec with the files that it was read from.
+type Config struct {
+	// Spec is nil where the files have errors.
+	Spec *Spec
+
+	path    string // that the user gave
+	inputs  Inputs
+	sources []source
+	files   map[string]*hcl.File // by name, for messages
+	decl    *declarations
+}
+
+// Load reads the spec at path: one file in HCL or, where its name ends in
+// .json, in HCL's JSON form; or a folder, of which all *.hcl and *.hcl.json
+// files but *.lab.hcl are read as if they were one.
+//
+// All mistakes are reported at once. The Config is never nil, so that its
+// WriteDiagnostics can show them; its Spec is nil if there are errors.
+func Load(path string, in Inputs) (*Config, hcl.Diagnostics) {
+	sources, diags := readSources(path)
+	if diags.HasErrors() {
+		return &Config{path: path}, diags
+	}
+	return build(path, in, sources, demandSubnets)
+}
+
+// strictness says what to make of nodes without subnets.
+type strictness bool
+
+const (
+	demandSubnets strictness = true
+	subnetsToCome strictness = false // an edit is about to assign them
+)
+
+// build makes a Config of sources.
+func build(path string, in Inputs, sources []source, strict strictness) (*Config, hcl.Diagnostics) {
+	c := &Config{path: path, inputs: in, sources: sources, files: make(map[string]*hcl.File)}
+	var bodies []hcl.Body
+	var diags hcl.Diagnostics
+	for _, src := range sources {
+		file, more := src.parse()
+		diags = append(diags, more...)
+		if file == nil || file.Body == nil {
+			file = &hcl.File{Body: hcl.EmptyBody()}
+		}
+		file.Bytes = src.text
+		c.files[src.name] = file
+		bodies = append(bodies, file.Body)
+	}
+	if diags.HasErrors() {
+		// What follows a syntax error is read wrongly, or not at all.
+		return c, diags
+	}
+	base := path
+	if len(sources) == 1 && sources[0].name == path {
+		base = filepath.Dir(path)
+	}
+	d := &decoder{path: path}
+	c.decl = d.decode(hcl.MergeBodies(bodies), in, base, c.files)
+	d.validate(c.decl, strict)
+	if !d.diags.HasErrors() {
+		c.Spec = c.decl.spec()
+	}
+	return c, tidy(d.diags)
+}
+
+// tidy orders diagnostics by place in the files, those without one first, and
+// drops repetitions: what for_each makes many instances of may be wrong in the
+// same way in each.
+func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
+	at := func(d *hcl.Diagnostic) hcl.Range {
+		if d.Subject == nil {
+			return hcl.Range{}
+		}
+		return *d.Subject
+	}
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
+		return cmp.Or(
+			cmp.Compare(at(a).Filename, at(b).Filename),
+			cmp.Compare(at(a).Start.Byte, at(b).Start.Byte),
+		)
+	})
+	type said struct {
+		at              hcl.Range
+		summary, detail string
+	}
+	seen := make(map[said]bool, len(diags))
+	return slices.DeleteFunc(diags, func(d *hcl.Diagnostic) bool {
+		key := said{at(d), d.Summary, d.Detail}
+		repeated := seen[key]
+		seen[key] = true
+		return repeated
+	})
+}
+
+// CheckNode says whether the spec has a node of that name, and if not, what
+// may have been meant.
+func (c *Config) CheckNode(name string) hcl.Diagnostics {
+	if c.Spec == nil || c.Spec.Node(name) != nil {
+		return nil
+	}
+	names := make([]string, len(c.Spec.Nodes))
+	for i, n := range c.Spec.Nodes {
+		names[i] = n.Name
+	}
+	detail := fmt.Sprintf("The spec at %s has no node %q.", c.path, name)
+	if near := nearest(name, names); near != "" {
+		detail += fmt.Sprintf(" Did you mean --node %s?", near)
+	} else if len(names) > 0 {
+		detail += fmt.Sprintf(" Its nodes are %s; choose one with --node.", enumerate(names))
+	}
+	detail += fmt.Sprintf(" To add it: polder node add %s --address ADDRESS --spec %s", name, shellQuote(c.path))
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "No such node", Detail: detail}}
+}
+
+const digits = "0123456789"
+
+// nearest is the candidate that a name is likely a slip of, or "".
+func nearest(name string, candidates []string) string {
+	best, least := "", 3 // as in HCL's own suggestions
+	for _, c := range candidates {
+		if strings.TrimRight(c, digits) == strings.TrimRight(name, digits) {
+			continue // n1 is no slip of n2
+		}
+		if d := levenshtein.Distance(name, c, nil); d < least && d < len(name) {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+func didYouMean(name string, candidates []string) string {
+	if near := nearest(name, candidates); near != "" {
+		return fmt.Sprintf(" Did you mean %q?", near)
+	}
+	return ""
+}
+
+// enumerate lists names, the first few of many.
+func enumerate(names []string) string {
+	const most = 5
+	switch n := len(names); {
+	case n == 0:
+		return ""
+	case n == 1:
+		return names[0]
+	case n > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n-most)
+	default:
+		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
+	}
+}
+
+// shellQuote quotes an argument of a command that a message shows.
+func shellQuote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+:@%,=", r)
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

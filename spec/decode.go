@@ -1,0 +1,289 @@
+package spec
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// place is where in a file something was said, for messages about it.
+type place struct {
+	rng  hcl.Range
+	expr hcl.Expression   // nil for labels and blocks
+	ctx  *hcl.EvalContext // in which expr was evaluated
+}
+
+// problem is an error that points at the place.
+func (p place) problem(summary, format string, args ...any) *hcl.Diagnostic {
+	return &hcl.Diagnostic{
+		Severity:    hcl.DiagError,
+		Summary:     summary,
+		Detail:      fmt.Sprintf(format, args...),
+		Subject:     p.rng.Ptr(),
+		Expression:  p.expr,
+		EvalContext: p.ctx,
+	}
+}
+
+// String is "file:line".
+func (p place) String() string { return fmt.Sprintf("%s:%d", p.rng.Filename, p.rng.Start.Line) }
+
+// state says what is known of an attribute. An unknown one was given, but a
+// mistake that is reported already hides its value: nothing may be concluded
+// from it, least of all that it is missing.
+type state int
+
+const (
+	absent state = iota
+	unknown
+	known
+)
+
+// value is the value of an expression.
+type value struct {
+	cty.Value
+	place
+}
+
+// decoder collects diagnostics.
+type decoder struct {
+	diags hcl.Diagnostics
+	path  string           // that the user gave
+	ctx   *hcl.EvalContext // of the file: variables, locals, functions
+}
+
+func (d *decoder) report(diag *hcl.Diagnostic) { d.diags = append(d.diags, diag) }
+
+// section is the content of one block.
+type section struct {
+	*decoder
+	place  // of the block's header
+	schema *block
+	ctx    *hcl.EvalContext
+	attrs  hcl.Attributes
+	blocks map[string]hcl.Blocks
+}
+
+// open reads a block's body by its schema, and reports what does not belong
+// there and what is missing.
+func (d *decoder) open(schema *block, body hcl.Body, header hcl.Range, ctx *hcl.EvalContext) *section {
+	content, diags := body.Content(schema.hcl)
+	d.diags = append(d.diags, diags...)
+	s := &section{decoder: d, place: place{rng: header}, schema: schema, ctx: ctx}
+	if content == nil { // a JSON body that is no object
+		return s
+	}
+	s.attrs = content.Attributes
+	if len(content.Blocks) > 0 {
+		s.blocks = make(map[string]hcl.Blocks, len(schema.blocks))
+		for _, b := range content.Blocks {
+			s.blocks[b.Type] = append(s.blocks[b.Type], b)
+		}
+	}
+	if diags.HasErrors() {
+		return s // a missing attribute may be there, misspelt
+	}
+	for i := range schema.attrs {
+		if a := &schema.attrs[i]; a.required && s.attrs[a.name] == nil {
+			d.report(s.problem("Missing attribute", "%q is required. %s", a.name, a.wanted()))
+		}
+	}
+	return s
+}
+
+// only is the one block of a kind that may occur once, or nil.
+func (s *section) only(name string) *hcl.Block {
+	blocks := s.blocks[name]
+	if len(blocks) == 0 {
+		return nil
+	}
+	for _, b := range blocks[1:] {
+		s.report(place{rng: b.DefRange}.problem("Duplicate "+name+" block",
+			"There can be one %s block here. The first one is at %s.", name, place{rng: blocks[0].DefRange}))
+	}
+	return blocks[0]
+}
+
+// get evaluates an attribute and converts it to the type of the schema. As
+// with Terraform, null is as good as absent.
+func (s *section) get(name string) (value, state) {
+	given := s.attrs[name]
+	if given == nil {
+		return value{}, absent
+	}
+	v := value{place: place{given.Expr.Range(), given.Expr, s.ctx}}
+	var ok bool
+	if v.Value, ok = s.evaluate(given.Expr, s.ctx); !ok {
+		return v, unknown
+	}
+	attr := s.schema.attr(name)
+	if v.IsNull() {
+		if attr.required {
+			s.report(v.problem("Missing attribute", "%q is required, and null is none. %s", name, attr.wanted()))
+			return v, unknown
+		}
+		return v, absent
+	}
+	converted, err := convert.Convert(v.Value, attr.typ)
+	if err != nil {
+		s.report(v.problem("Unsuitable value", "%q must be a %s: %s. %s", name, attr.kind, err, attr.wanted()))
+		return v, unknown
+	}
+	v.Value = converted
+	if !v.IsWhollyKnown() {
+		return v, unknown
+	}
+	return v, known
+}
+
+// text is an attribute of type string, or its default.
+func (s *section) text(name, def string) (string, place, state) {
+	v, st := s.get(name)
+	if st != known {
+		return def, v.place, st
+	}
+	return v.AsString(), v.place, known
+}
+
+// boolean is an attribute of type bool, or its default.
+func (s *section) boolean(name string, def bool) bool {
+	v, st := s.get(name)
+	if st != known {
+		return def
+	}
+	return v.True()
+}
+
+// number is an attribute that is a whole number from lo to hi, or its default.
+func (s *section) number(name string, lo, hi, def int) (int, place, state) {
+	v, st := s.get(name)
+	if st != known {
+		return def, v.place, st
+	}
+	n, ok := wholeNumber(v.Value)
+	if !ok || n < lo || n > hi {
+		s.report(v.problem("Number out of range", "%q must be a whole number from %d to %d, and this is %s.",
+			name, lo, hi, numberText(v.Value)))
+		return def, v.place, unknown
+	}
+	return n, v.place, known
+}
+
+func wholeNumber(v cty.Value) (int, bool) {
+	n, accuracy := v.AsBigFloat().Int64()
+	return int(n), accuracy == big.Exact && n >= math.MinInt && n <= math.MaxInt
+}
+
+func numberText(v cty.Value) string { return v.AsBigFloat().Text('f', -1) }
+
+// strings are the elements of a list of strings, each with its own place
+// where the list is written out. Null elements are reported and left out,
+// which makes the result unknown but usable.
+func (s *section) strings(name string) ([]value, place, state) {
+	v, st := s.get(name)
+	if st != known {
+		return nil, v.place, st
+	}
+	list, complete := s.elements(name, v)
+	if !complete {
+		return list, v.place, unknown
+	}
+	return list, v.place, known
+}
+
+func (s *section) elements(name string, v value) (list []value, complete bool) {
+	written, diags := hcl.ExprList(v.expr)
+	if diags.HasErrors() || len(written) != v.LengthInt() {
+		written = nil // computed: all elements share the expression's place
+	}
+	complete = true
+	i := 0
+	for it := v.ElementIterator(); it.Next(); i++ {
+		_, element := it.Element()
+		at := v.place
+		if written != nil {
+			at.expr, at.rng = written[i], written[i].Range()
+		}
+		if element.IsNull() {
+			s.report(at.problem("Unsuitable value", "An element of %q is null.", name))
+			complete = false
+			continue
+		}
+		list = append(list, value{element, at})
+	}
+	return list, complete
+}
+
+// families is an attribute that is an object with the keys ipv4 and ipv6, its
+// values converted to typ. The value of a family that is not given has no
+// type.
+func (s *section) families(name string, typ cty.Type) (PerFamily[value], state) {
+	var out PerFamily[value]
+	v, st := s.get(name)
+	if st != known {
+		return out, st
+	}
+	attr := s.schema.attr(name)
+	if t := v.Type(); !t.IsObjectType() && !t.IsMapType() {
+		s.report(v.problem("Unsuitable value", "%q must be an object with the keys ipv4 and ipv6. %s", name, attr.wanted()))
+		return out, unknown
+	}
+	places := s.keyPlaces(v)
+	for it := v.ElementIterator(); it.Next(); {
+		key, element := it.Element()
+		at, ok := places[key.AsString()]
+		if !ok {
+			at = v.place
+		}
+		family, ok := familyNamed(key.AsString())
+		if !ok {
+			s.report(at.problem("Unknown family", "%q has no key %q: the families are ipv4 and ipv6.%s",
+				name, key.AsString(), didYouMean(key.AsString(), []string{"ipv4", "ipv6"})))
+			st = unknown
+			continue
+		}
+		if element.IsNull() {
+			continue
+		}
+		converted, err := convert.Convert(element, typ)
+		if err != nil {
+			s.report(at.problem("Unsuitable value", "%s.%s: %s. %s", name, family, err, attr.wanted()))
+			st = unknown
+			continue
+		}
+		out.Set(family, value{converted, at})
+	}
+	return out, st
+}
+
+// keyPlaces finds where the values of an object or map are written.
+func (s *section) keyPlaces(v value) map[string]place {
+	pairs, diags := hcl.ExprMap(v.expr)
+	if diags.HasErrors() {
+		return nil
+	}
+	places := make(map[string]place, len(pairs))
+	for _, pair := range pairs {
+		key, diags := pair.Key.Value(v.ctx)
+		if diags.HasErrors() {
+			continue
+		}
+		if key, err := convert.Convert(key, cty.String); err == nil && key.IsKnown() && !key.IsNull() {
+			places[key.AsString()] = place{pair.Value.Range(), pair.Value, v.ctx}
+		}
+	}
+	return places
+}
+
+func familyNamed(s string) (Family, bool) {
+	for _, f := range Families {
+		if f.String() == s {
+			return f, true
+		}
+	}
+	return 0, false
+}

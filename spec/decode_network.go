@@ -1,0 +1,346 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// The defaults of the network, flannel's where it has one.
+const (
+	defaultVNI    = 1
+	defaultPort   = 8472 // of Linux; IANA assigned 4789
+	defaultBridge = "cni0"
+
+	maxVNI = 1<<24 - 1
+	minMTU = 68 // RFC 791
+	maxMTU = 65535
+)
+
+// decodeNetwork decodes the network block.
+func (d *decoder) decodeNetwork(b *hcl.Block) *networkDecl {
+	s := d.open(networkBlock, b.Body, b.DefRange, d.ctx)
+	n := &networkDecl{place: s.place}
+	n.Range = b.DefRange
+	s.podRanges(n)
+	n.MTU, n.mtu, _ = s.number("mtu", minMTU, maxMTU, 0)
+	s.bridge(n)
+	s.backend(n)
+	if b := s.only(masqueradeBlock.name); b != nil {
+		n.Masquerade = d.masquerade(b)
+	}
+	n.Underlay, n.underlay = s.underlay()
+	return n
+}
+
+// podRanges decodes the pod CIDRs with their bounds for subnets.
+func (s *section) podRanges(n *networkDecl) {
+	list, at, st := s.strings("pod_cidrs")
+	if st == absent {
+		return // reported with the section
+	}
+	n.ranges = st == known
+	if n.ranges && len(list) == 0 {
+		s.report(at.problem("No pod CIDR", "A pod network has a CIDR of at least one family. %s", s.schema.attr("pod_cidrs").wanted()))
+		n.ranges = false
+	}
+	var cidrs PerFamily[netip.Prefix]
+	for _, v := range list {
+		cidr, err := parsePodCIDR(v.AsString())
+		if err != nil {
+			s.report(v.problem("Unsuitable pod CIDR", "%q is no CIDR for pods: %s.", v.AsString(), err))
+			n.ranges = false
+			continue
+		}
+		family := FamilyOf(cidr.Addr())
+		if before := cidrs.Get(family); before.IsValid() {
+			s.report(v.problem("Two pod CIDRs of one family", "Pods have one CIDR of each family, and %s is the one of %s already.", before, family))
+			n.ranges = false
+			continue
+		}
+		cidrs.Set(family, cidr)
+		n.podCIDRs.Set(family, v.place)
+	}
+	lens, lensState := s.families("subnet_len", cty.Number)
+	mins := s.perFamilyAddresses("subnet_min", cidrs, n.ranges)
+	maxs := s.perFamilyAddresses("subnet_max", cidrs, n.ranges)
+	for _, family := range Families {
+		cidr, length := cidrs.Get(family), lens.Get(family)
+		if !cidr.IsValid() {
+			if n.ranges && length.Type() != cty.NilType {
+				s.report(length.problem("No such pod family", "subnet_len.%s is set, and pod_cidrs has no %s CIDR.", family, family))
+			}
+			continue
+		}
+		r := PodRange{CIDR: cidr}
+		ok := s.subnetLen(&r, length, lensState, n.podCIDRs.Get(family)) &&
+			s.subnetBounds(&r, mins.Get(family), maxs.Get(family))
+		if !ok {
+			n.ranges = false
+			continue
+		}
+		n.Pods = append(n.Pods, r)
+	}
+}
+
+// subnetLen sets the length of a node's subnet, by flannel's rules: a pod
+// CIDR holds at least four subnets, a subnet at least two hosts.
+func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bool {
+	family := r.Family()
+	usual, longest := 24, 30
+	if family == IPv6 {
+		usual, longest = 64, 126
+	}
+	shortest := r.CIDR.Bits() + 2
+	if shortest > longest {
+		s.report(cidrAt.problem("Pod CIDR too small", "%s has no room for the subnets of four nodes. The longest prefix that does is /%d.", r.CIDR, longest-2))
+		return false
+	}
+	switch {
+	case given.Type() != cty.NilType:
+		n, ok := wholeNumber(given.Value)
+		if !ok || n < shortest || n > longest {
+			s.report(given.problem("Unsuitable subnet length",
+				"subnet_len.%s must be from %d to %d: at least four subnets must fit into %s, and two addresses into a subnet. This is %s.",
+				family, shortest, longest, r.CIDR, numberText(given.Value)))
+			return false
+		}
+		r.SubnetLen = n
+	case st == unknown:
+		return false
+	default:
+		r.SubnetLen = max(usual, shortest)
+	}
+	return true
+}
+
+// subnetBounds sets the first and the last subnet of nodes. The default skips
+// the first subnet of the CIDR, as flannel does.
+func (s *section) subnetBounds(r *PodRange, first, last bound) bool {
+	whole := netip.PrefixFrom(r.CIDR.Addr(), r.SubnetLen)
+	r.SubnetMin = lastAddr(whole).Next()
+	r.SubnetMax = netip.PrefixFrom(lastAddr(r.CIDR), r.SubnetLen).Masked().Addr()
+	ok := s.subnetBound(r, "subnet_min", first, &r.SubnetMin)
+	ok = s.subnetBound(r, "subnet_max", last, &r.SubnetMax) && ok
+	if ok && r.SubnetMin.Compare(r.SubnetMax) > 0 {
+		at := first.place
+		if first.state == absent {
+			at = last.place
+		}
+		s.report(at.problem("No subnets", "subnet_min %s is after subnet_max %s, which leaves no subnet for a node.", r.SubnetMin, r.SubnetMax))
+		return false
+	}
+	return ok
+}
+
+func (s *section) subnetBound(r *PodRange, name string, given bound, out *netip.Addr) bool {
+	switch given.state {
+	case absent:
+		return true
+	case unknown:
+		return false
+	}
+	subnet := netip.PrefixFrom(given.addr, r.SubnetLen).Masked()
+	switch {
+	case !r.CIDR.Contains(given.addr):
+		s.report(given.problem("Subnet outside the pod CIDR", "%s %s is not in the pod CIDR %s.", name, given.addr, r.CIDR))
+		return false
+	case subnet.Addr() != given.addr:
+		s.report(given.problem("Misaligned subnet", "%s must be where a subnet of /%d begins. %s is inside of %s; write %s.", name, r.SubnetLen, given.addr, subnet, subnet.Addr()))
+		return false
+	}
+	*out = given.addr
+	return true
+}
+
+// bound is an address that was given as the first or the last subnet.
+type bound struct {
+	addr netip.Addr
+	state
+	place
+}
+
+// perFamilyAddresses is an attribute that is one address, or a list with at
+// most one for each family of pods.
+func (s *section) perFamilyAddresses(name string, pods PerFamily[netip.Prefix], podsKnown bool) PerFamily[bound] {
+	var out PerFamily[bound]
+	hide := func() {
+		for _, f := range Families {
+			if b := out.Get(f); b.state == absent {
+				b.state = unknown
+				out.Set(f, b)
+			}
+		}
+	}
+	v, st := s.get(name)
+	if st != known {
+		if st == unknown {
+			hide()
+		}
+		return out
+	}
+	attr := s.schema.attr(name)
+	list := []value{v}
+	if v.Type() != cty.String {
+		if !v.CanIterateElements() || v.Type().IsMapType() || v.Type().IsObjectType() {
+			s.report(v.problem("Unsuitable value", "%q must be an %s. %s", name, attr.kind, attr.wanted()))
+			hide()
+			return out
+		}
+		var complete bool
+		if list, complete = s.elements(name, v); !complete {
+			defer hide()
+		}
+	}
+	for _, v := range list {
+		if v.Type() != cty.String {
+			s.report(v.problem("Unsuitable value", "%q must be an %s. %s", name, attr.kind, attr.wanted()))
+			hide()
+			continue
+		}
+		addr, err := parseAddr(v.AsString())
+		if err != nil {
+			s.report(v.problem("Unsuitable address", "%s %q: %s.", name, v.AsString(), err))
+			hide()
+			continue
+		}
+		family := FamilyOf(addr)
+		switch {
+		case out.Get(family).state == known:
+			s.report(v.problem("Two addresses of one family", "%s has one address of each family, and %s is the one of %s already.", name, out.Get(family).addr, family))
+		case podsKnown && !pods.Get(family).IsValid():
+			s.report(v.problem("No such pod family", "%s %s is of %s, and pod_cidrs has no %s CIDR.", name, addr, family, family))
+		}
+		out.Set(family, bound{addr, known, v.place})
+	}
+	return out
+}
+
+func (s *section) bridge(n *networkDecl) {
+	n.Bridge = Bridge{Name: defaultBridge, HairpinMode: true}
+	b := s.only(bridgeBlock.name)
+	if b == nil {
+		return
+	}
+	bs := s.open(bridgeBlock, b.Body, b.DefRange, s.ctx)
+	n.Bridge.Name, n.bridge, _ = bs.ifName("name", defaultBridge)
+	n.Bridge.HairpinMode = bs.boolean("hairpin_mode", true)
+}
+
+// ifName is an attribute that names an interface.
+func (s *section) ifName(name, def string) (string, place, state) {
+	text, at, st := s.text(name, def)
+	if st != known {
+		return text, at, st
+	}
+	if err := checkIfName(text); err != nil {
+		s.report(at.problem("Unsuitable interface name", "%s %q: %s.", name, text, err))
+		return def, at, unknown
+	}
+	return text, at, known
+}
+
+// backend decodes the backend block. A network without one gets VXLAN.
+func (s *section) backend(n *networkDecl) {
+	n.backend = n.place
+	n.Backend = Backend{Type: VXLAN, VNI: defaultVNI, Port: defaultPort}
+	b := s.only("backend")
+	if b != nil {
+		n.backend = place{rng: b.LabelRanges[0]}
+		switch label := b.Labels[0]; label {
+		case hostGWBlock.is:
+			s.open(hostGWBlock, b.Body, b.DefRange, s.ctx)
+			n.Backend = Backend{Type: HostGW}
+			return
+		case vxlanBlock.is:
+			s.vxlan(n, s.open(vxlanBlock, b.Body, b.DefRange, s.ctx))
+			return
+		default:
+			s.report(n.backend.problem("Unknown backend", "%q is no backend; there are \"vxlan\" and \"host-gw\".%s", label, didYouMean(label, []string{"vxlan", "host-gw"})))
+			n.Backend.Type = ""
+			return
+		}
+	}
+	n.Backend.Device = defaultDevices(defaultVNI)
+}
+
+func defaultDevices(vni uint32) PerFamily[string] {
+	return PerFamily[string]{IPv4: fmt.Sprintf("polder.%d", vni), IPv6: fmt.Sprintf("polder-v6.%d", vni)}
+}
+
+func (s *section) vxlan(n *networkDecl, b *section) {
+	vni, _, _ := b.number("vni", 1, maxVNI, defaultVNI)
+	port, _, _ := b.number("port", 1, 65535, defaultPort)
+	n.Backend.VNI, n.Backend.Port = uint32(vni), uint16(port)
+	n.Backend.DirectRouting = b.boolean("direct_routing", false)
+	n.Backend.Device = defaultDevices(n.Backend.VNI)
+	given, _ := b.families("device", cty.String)
+	for _, family := range Families {
+		v := given.Get(family)
+		if v.Type() == cty.NilType {
+			continue
+		}
+		if err := checkIfName(v.AsString()); err != nil {
+			s.report(v.problem("Unsuitable interface name", "device.%s %q: %s.", family, v.AsString(), err))
+			continue
+		}
+		n.Backend.Device.Set(family, v.AsString())
+		n.device.Set(family, v.place)
+	}
+}
+
+func (d *decoder) masquerade(b *hcl.Block) *Masquerade {
+	s := d.open(masqueradeBlock, b.Body, b.DefRange, d.ctx)
+	m := &Masquerade{RandomFully: s.boolean("random_fully", true)}
+	list, _, _ := s.strings("except")
+	for _, v := range list {
+		cidr, err := parseCIDR(v.AsString())
+		if err != nil {
+			s.report(v.problem("Unsuitable CIDR", "%q is no destination to except: %s.", v.AsString(), err))
+			continue
+		}
+		m.Except = append(m.Except, cidr)
+	}
+	return m
+}
+
+// underlay decodes the underlay block of a network or a node.
+func (s *section) underlay() (Underlay, place) {
+	b := s.only(underlayBlock.name)
+	if b == nil {
+		return Underlay{}, place{}
+	}
+	us := s.open(underlayBlock, b.Body, b.DefRange, s.ctx)
+	var u Underlay
+	var at place
+	set := 0
+	for _, attr := range underlayBlock.attrs {
+		text, textAt, st := us.text(attr.name, "")
+		if st == absent {
+			continue
+		}
+		set++
+		at = textAt
+		if st == unknown {
+			continue
+		}
+		var err error
+		switch attr.name {
+		case "interface":
+			u.Interface, err = text, checkIfName(text)
+		case "address":
+			u.Address, err = parseHost(text)
+		case "route_to":
+			u.RouteTo, err = parseHost(text)
+		}
+		if err != nil {
+			s.report(at.problem("Unsuitable underlay", "%s %q: %s.", attr.name, text, err))
+		}
+	}
+	if set != 1 && len(us.attrs) == set {
+		s.report(us.problem("Unsuitable underlay", "An underlay is chosen by exactly one of interface, address and route_to, and this block has %d of them.", set))
+	}
+	return u, at
+}

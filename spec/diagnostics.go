@@ -1,0 +1,146 @@
+package spec
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/fatih/color"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/mitchellh/go-wordwrap"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+)
+
+// WriteDiagnostics prints diagnostics for people, each with its line of the
+// spec and the mistake in it underlined. Details are wrapped at width columns,
+// 0 for not at all.
+//
+// HCL's own writer underlines by terminal sequences only, which a log or a
+// review of a pull request does not show.
+func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, colored bool, width uint) error {
+	dw := diagnosticWriter{files: c.files, width: width, paint: func(_ color.Attribute, s string) string { return s }}
+	if colored {
+		dw.paint = func(a color.Attribute, s string) string {
+			p := color.New(a, color.Bold)
+			p.EnableColor()
+			return p.Sprint(s)
+		}
+	}
+	for i, diag := range diags {
+		if i > 0 {
+			dw.out.WriteByte('\n')
+		}
+		dw.diagnostic(diag)
+	}
+	_, err := w.Write(dw.out.Bytes())
+	return err
+}
+
+type diagnosticWriter struct {
+	out   bytes.Buffer
+	files map[string]*hcl.File
+	width uint
+	paint func(color.Attribute, string) string
+}
+
+func (w *diagnosticWriter) diagnostic(diag *hcl.Diagnostic) {
+	hue, severity := color.FgRed, "Error"
+	if diag.Severity == hcl.DiagWarning {
+		hue, severity = color.FgYellow, "Warning"
+	}
+	fmt.Fprintf(&w.out, "%s: %s\n", w.paint(hue, severity), diag.Summary)
+	if diag.Subject != nil {
+		w.snippet(hue, *diag.Subject)
+	}
+	if diag.Expression != nil && diag.EvalContext != nil {
+		w.values(diag.Expression, diag.EvalContext)
+	}
+	if diag.Detail != "" {
+		detail := diag.Detail
+		if w.width > 0 {
+			detail = wordwrap.WrapString(detail, w.width)
+		}
+		fmt.Fprintf(&w.out, "%s\n", detail)
+	}
+}
+
+// snippet shows the line in which the subject begins.
+func (w *diagnosticWriter) snippet(hue color.Attribute, subject hcl.Range) {
+	fmt.Fprintf(&w.out, "  on %s line %d", subject.Filename, subject.Start.Line)
+	file := w.files[subject.Filename]
+	if file == nil || subject.Start.Byte > len(file.Bytes) {
+		w.out.WriteString("\n")
+		return
+	}
+	if nav, ok := file.Nav.(interface{ ContextString(offset int) string }); ok {
+		if in := nav.ContextString(subject.Start.Byte); in != "" {
+			fmt.Fprintf(&w.out, ", in %s", in)
+		}
+	}
+	src := file.Bytes
+	start := bytes.LastIndexByte(src[:subject.Start.Byte], '\n') + 1
+	end := len(src)
+	if i := bytes.IndexByte(src[subject.Start.Byte:], '\n'); i >= 0 {
+		end = subject.Start.Byte + i
+	}
+	line := strings.TrimRight(string(src[start:end]), "\r")
+	number := fmt.Sprintf("%4d: ", subject.Start.Line)
+	fmt.Fprintf(&w.out, ":\n%s%s\n", number, line)
+
+	from := min(subject.Start.Byte-start, len(line))
+	to := max(from, min(subject.End.Byte-start, len(line)))
+	// Tabs stay, so that the mark stands under what it marks.
+	indent := strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return r
+		}
+		return ' '
+	}, number+line[:from])
+	mark := strings.Repeat("^", max(1, len([]rune(line[from:to]))))
+	fmt.Fprintf(&w.out, "%s%s\n", indent, w.paint(hue, mark))
+}
+
+// values tells what the variables in an expression stood for: in a block with
+// for_each it is evaluated many times.
+func (w *diagnosticWriter) values(expr hcl.Expression, ctx *hcl.EvalContext) {
+	var said []string
+	for _, traversal := range expr.Variables() {
+		v, diags := traversal.TraverseAbs(ctx)
+		if diags.HasErrors() || !v.IsKnown() || v.IsNull() || !v.Type().IsPrimitiveType() {
+			continue
+		}
+		text, err := convert.Convert(v, cty.String)
+		if err != nil {
+			continue
+		}
+		shown := text.AsString()
+		if v.Type() == cty.String {
+			shown = fmt.Sprintf("%q", shown)
+		}
+		said = append(said, fmt.Sprintf("%s is %s", traversalText(traversal), shown))
+	}
+	slices.Sort(said)
+	if said = slices.Compact(said); len(said) > 0 {
+		fmt.Fprintf(&w.out, "  where %s\n", strings.Join(said, ", "))
+	}
+}
+
+func traversalText(t hcl.Traversal) string {
+	var b strings.Builder
+	for _, step := range t {
+		switch step := step.(type) {
+		case hcl.TraverseRoot:
+			b.WriteString(step.Name)
+		case hcl.TraverseAttr:
+			b.WriteString("." + step.Name)
+		case hcl.TraverseIndex:
+			if key, err := convert.Convert(step.Key, cty.String); err == nil && key.IsKnown() && !key.IsNull() {
+				fmt.Fprintf(&b, "[%q]", key.AsString())
+			}
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,108 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/json"
+)
+
+// source is one file of a spec.
+type source struct {
+	name string // path, as messages show it
+	text []byte
+}
+
+func (s source) isJSON() bool { return strings.HasSuffix(s.name, ".json") }
+
+func (s source) parse() (*hcl.File, hcl.Diagnostics) {
+	if s.isJSON() {
+		return json.Parse(s.text, s.name)
+	}
+	return hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
+}
+
+// readSources reads the file, or the files of the folder in the order of
+// their names.
+func readSources(path string) ([]source, hcl.Diagnostics) {
+	names, err := sourceNames(path)
+	if err != nil {
+		return nil, failed("Spec not readable", err)
+	}
+	var sources []source
+	var diags hcl.Diagnostics
+	for _, name := range names {
+		text, err := readRegular(name)
+		if err != nil {
+			diags = append(diags, failed("Spec not readable", err)...)
+			continue
+		}
+		sources = append(sources, source{name, text})
+	}
+	return sources, diags
+}
+
+func sourceNames(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if isSpecFile(entry.Name()) {
+			names = append(names, filepath.Join(path, entry.Name()))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("the folder %s holds no *.hcl and no *.hcl.json file", path)
+	}
+	return names, nil
+}
+
+// isSpecFile says whether a file of a folder is part of the spec. Files named
+// *.lab.hcl describe a lab, and editors keep hidden files beside those that
+// they edit.
+func isSpecFile(name string) bool {
+	if strings.HasPrefix(name, ".") {
+		return false
+	}
+	base, ok := strings.CutSuffix(strings.TrimSuffix(name, ".json"), ".hcl")
+	return ok && !strings.HasSuffix(base, ".lab")
+}
+
+// readRegular reads a file, but no pipe or device, which may have no end.
+func readRegular(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	}
+	return os.ReadFile(name)
+}
+
+// failed is an error that has no place in a file.
+func failed(summary string, err error) hcl.Diagnostics {
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: sentence(err.Error())}}
+}
+
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}

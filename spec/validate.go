@@ -1,0 +1,285 @@
+package spec
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// validate compares the declarations with each other. Nothing here looks at
+// all pairs: a spec may have 5,000 nodes and 100,000 endpoints.
+func (d *decoder) validate(decl *declarations, strict strictness) {
+	v := validator{decoder: d, declarations: decl, strict: strict, byName: make(map[string]*nodeDecl, len(decl.nodes))}
+	v.nodeNames()
+	v.nodeAddresses()
+	if v.network != nil {
+		v.podNetwork()
+	}
+	v.nodeSubnets()
+	v.checkEndpoints()
+}
+
+type validator struct {
+	*decoder
+	*declarations
+	strict strictness
+	byName map[string]*nodeDecl
+}
+
+func (v *validator) nodeNames() {
+	for _, n := range v.nodes {
+		if first, ok := v.byName[n.Name]; ok {
+			v.report(n.problem("Duplicate node", "The node %q is declared at %s already.", n.Name, first.place))
+			continue
+		}
+		v.byName[n.Name] = n
+	}
+}
+
+func (v *validator) nodeAddresses() {
+	owners := make(map[netip.Addr]*nodeDecl, len(v.nodes))
+	for _, n := range v.nodes {
+		for i, a := range n.Addresses {
+			if first, ok := owners[a.Addr]; ok {
+				v.report(n.addressesAt[i].problem("Duplicate address", "%s is the address of node %s already (%s).", a.Addr, first.Name, first.place))
+				continue
+			}
+			owners[a.Addr] = n
+		}
+	}
+}
+
+// podNetwork checks the network block against the nodes.
+func (v *validator) podNetwork() {
+	n := v.network
+	if _, v6 := n.PodRange(IPv6); v6 && n.MTU != 0 && n.MTU < minMTUv6 {
+		v.report(n.mtu.problem("MTU too small for IPv6", "IPv6 needs an MTU of %d (RFC 8200, section 5), and this is %d. Below it Linux takes IPv6 off the link.", minMTUv6, n.MTU))
+	}
+	for _, node := range v.nodes {
+		for i, a := range node.Addresses {
+			v.outsidePods(node.addressesAt[i], a)
+		}
+	}
+	families := v.underlays()
+	v.deviceNames(families)
+	if n.Backend.Type == VXLAN {
+		for _, f := range families {
+			v.vtepMACs(f)
+		}
+	}
+}
+
+// minMTUv6 is the least MTU of a link with IPv6 (RFC 8200, section 5).
+const minMTUv6 = 1280
+
+// outsidePods checks that an address of a node is not one of the pods'.
+func (v *validator) outsidePods(at place, a NodeAddress) {
+	for _, pods := range v.network.Pods {
+		switch {
+		case pods.CIDR.Contains(a.Addr):
+			v.report(at.problem("Node inside the pod network", "%s is in the pod CIDR %s, so that the route to pods would lead away from the node. The CIDR must be one that nothing else uses.", a.Addr, pods.CIDR))
+		case a.Link.IsValid() && pods.CIDR.Overlaps(a.Link):
+			v.report(at.problem("Link inside the pod network", "The node's link %s overlaps the pod CIDR %s. The CIDR must be one that nothing else uses.", a.Link, pods.CIDR))
+		}
+	}
+}
+
+// underlays finds the underlay family of each pod family, and reports where
+// there is none. It returns those found.
+func (v *validator) underlays() []Family {
+	for _, n := range v.nodes {
+		if !n.addressesKnown {
+			return nil // the family may be in what is not known
+		}
+	}
+	if len(v.nodes) == 0 {
+		return nil
+	}
+	var found []Family
+	for _, pods := range v.network.Pods {
+		family := pods.Family()
+		without := v.nodesWithout(family)
+		backend := v.network.Backend
+		switch {
+		case len(without) == 0:
+			found = append(found, family)
+			if backend.Type == HostGW {
+				v.oneLink(family)
+			}
+		case backend.Type == HostGW || backend.DirectRouting:
+			what := "backend \"host-gw\""
+			if backend.Type == VXLAN {
+				what = "direct_routing"
+			}
+			at := without[0]
+			v.report(at.addressesAt[0].problem("No underlay for "+family.String()+" pods",
+				"With %s, %s pods are reached through the %s addresses of nodes, and %s has none. Add the address, or use backend \"vxlan\" without direct_routing, which carries %s pods over %s.",
+				what, family, family, nodeList(without), family, family.Other()))
+		default:
+			lacking := v.nodesWithout(family.Other())
+			if len(lacking) == 0 {
+				found = append(found, family.Other())
+				continue
+			}
+			v.report(without[0].addressesAt[0].problem("No common underlay",
+				"%s pods need a family of addresses that every node has: %s has no %s address, and %s no %s one.",
+				family, nodeList(without), family, nodeList(lacking), family.Other()))
+			return found // the other pod family would say the same
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+func (v *validator) nodesWithout(f Family) []*nodeDecl {
+	var out []*nodeDecl
+	for _, n := range v.nodes {
+		if _, ok := n.Address(f); !ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func nodeList(nodes []*nodeDecl) string {
+	names := make([]string, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	if len(nodes) == 1 {
+		return "node " + names[0]
+	}
+	return "each of the nodes " + enumerate(names)
+}
+
+// oneLink checks that the links of the nodes, where the file tells them, hold
+// all nodes. The link of most nodes is taken for the right one.
+func (v *validator) oneLink(f Family) {
+	count := make(map[netip.Prefix]int)
+	var link netip.Prefix
+	for _, n := range v.nodes {
+		a, _ := n.Address(f)
+		if !a.Link.IsValid() {
+			continue
+		}
+		count[a.Link]++
+		if count[a.Link] > count[link] || count[a.Link] == count[link] && a.Link.Bits() < link.Bits() {
+			link = a.Link
+		}
+	}
+	if !link.IsValid() {
+		return
+	}
+	var low, high *nodeDecl
+	byAddr := func(n *nodeDecl) netip.Addr { a, _ := n.Address(f); return a.Addr }
+	for _, n := range v.nodes {
+		if !link.Contains(byAddr(n)) {
+			v.report(n.addressAt(f).problem("Nodes on different links", "host-gw works between nodes on one link only. %s of node %s is not on %s, the link of %s. Use backend \"vxlan\", with direct_routing = true for the nodes that share a link.",
+				byAddr(n), n.Name, link, countNodes(count[link])))
+			continue
+		}
+		if low == nil || byAddr(n).Less(byAddr(low)) {
+			low = n
+		}
+		if high == nil || byAddr(high).Less(byAddr(n)) {
+			high = n
+		}
+	}
+	for _, n := range v.nodes {
+		a, _ := n.Address(f)
+		if !a.Link.IsValid() || !link.Contains(a.Addr) {
+			continue
+		}
+		for _, other := range []*nodeDecl{low, high} {
+			if !a.Link.Contains(byAddr(other)) {
+				v.report(n.addressAt(f).problem("Nodes on different links", "host-gw works between nodes on one link only. The prefix length /%d puts node %s on %s, and node %s at %s is not on it. The link of %s is %s.",
+					a.Link.Bits(), n.Name, a.Link, other.Name, byAddr(other), countNodes(count[link]), link))
+				break
+			}
+		}
+	}
+}
+
+func countNodes(n int) string {
+	if n == 1 {
+		return "one node"
+	}
+	return fmt.Sprintf("%d nodes", n)
+}
+
+func (n *nodeDecl) addressAt(f Family) place {
+	for i, a := range n.Addresses {
+		if FamilyOf(a.Addr) == f {
+			return n.addressesAt[i]
+		}
+	}
+	return n.place
+}
+
+// deviceNames checks that the interfaces that polder makes have names of
+// their own, and that no underlay is one of them.
+func (v *validator) deviceNames(families []Family) {
+	n := v.network
+	made := map[string]string{n.Bridge.Name: "the bridge"}
+	if n.Backend.Type == VXLAN {
+		for _, f := range families {
+			name, at := n.Backend.Device.Get(f), n.device.Get(f)
+			if at.rng.Filename == "" {
+				at = n.backend
+			}
+			what := fmt.Sprintf("the VTEP over %s", f)
+			if other, ok := made[name]; ok {
+				v.report(at.problem("Two interfaces of one name", "%q is the name of %s and of %s.", name, other, what))
+			} else if err := checkIfName(name); err != nil {
+				v.report(at.problem("Unsuitable interface name", "The VTEP over %s would be called %q: %s. Give it a name, as in device = { %s = \"polder6\" }.", f, name, err, f))
+			}
+			made[name] = what
+		}
+	}
+	check := func(u Underlay, at place) {
+		if what, ok := made[u.Interface]; ok && u.Interface != "" {
+			v.report(at.problem("Unsuitable underlay", "%q is %s, which polder makes; the underlay is what carries traffic between nodes.", u.Interface, what))
+		}
+	}
+	check(n.Underlay, n.underlay)
+	for _, node := range v.nodes {
+		check(node.Underlay, node.underlayAt)
+	}
+	for _, e := range v.endpoints {
+		if what, ok := made[e.Interface]; ok && e.Interface != "" {
+			v.report(e.interfaceAt.problem("Unsuitable interface", "%q is %s, and cannot be a port of the bridge.", e.Interface, what))
+		}
+	}
+}
+
+// vtepMACs checks that no two VTEPs over an underlay family have one MAC: the
+// FDB would send one node's packets to the other.
+func (v *validator) vtepMACs(f Family) {
+	if v.cluster == "" {
+		return // the MACs are computed from it
+	}
+	s := &Spec{Cluster: v.cluster, Network: &v.network.Network}
+	owners := make(map[MAC]*nodeDecl, len(v.nodes))
+	nodes := slices.Clone(v.nodes)
+	slices.SortStableFunc(nodes, func(a, b *nodeDecl) int { return cmp.Compare(a.Name, b.Name) })
+	for _, n := range nodes {
+		if v.byName[n.Name] != n {
+			continue // a duplicate, and reported as one
+		}
+		mac := s.VTEPMAC(&n.Node, f)
+		first, taken := owners[mac]
+		if !taken {
+			owners[mac] = n
+			continue
+		}
+		at := n.vtepMAC.Get(f)
+		if at.rng.Filename == "" {
+			at = first.vtepMAC.Get(f)
+		}
+		if at.rng.Filename == "" {
+			at = n.place
+		}
+		v.report(at.problem("Two VTEPs with one MAC", "The VTEPs of the nodes %s and %s over %s both have the MAC %s. Set vtep_mac of one of them to another address.", first.Name, n.Name, f, mac))
+	}
+}
