@@ -116,13 +116,15 @@ func (c *Config) CheckNode(name string) hcl.Diagnostics {
 	for i, n := range c.Spec.Nodes {
 		names[i] = n.Name
 	}
+	return c.noSuchNode(name, names)
+}
+
+func (c *Config) noSuchNode(name string, names []string) hcl.Diagnostics {
 	detail := fmt.Sprintf("The spec at %s has no node %q.", c.path, name)
-	if near := nearest(name, names); near != "" {
-		detail += fmt.Sprintf(" Did you mean --node %s?", near)
-	} else if len(names) > 0 {
-		detail += fmt.Sprintf(" Its nodes are %s; choose one with --node.", enumerate(names))
+	if len(names) > 0 {
+		detail += fmt.Sprintf("%s Its nodes are %s.", didYouMean(name, names), enumerate(names))
 	}
-	detail += fmt.Sprintf(" To add it: polder node add %s --address ADDRESS --spec %s", name, shellQuote(c.path))
+	detail += fmt.Sprintf(" To add it: polder node add %s --address ADDRESS --spec %s", shellQuote(name), shellQuote(c.path))
 	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "No such node", Detail: detail}}
 }
 
