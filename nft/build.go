@@ -49,6 +49,8 @@ type Field struct {
 	load   func(Register) Expr
 	length int    // bytes in the register
 	rest   []part // further fields of a concatenation
+	// start, of a field of the packet, is the field's first n bytes.
+	start func(n int) Field
 }
 
 type part struct {
@@ -65,6 +67,26 @@ func (f Field) IsNot(d Data) Statement { return f.compare(Neq, d) }
 // Between matches values from first to last.
 func (f Field) Between(first, last Data) Statement {
 	return f.then(Cmp{Op: Gte, Data: first}, Cmp{Op: Lte, Data: last})
+}
+
+// InPrefix matches packets whose field, an address, is in a prefix.
+func (f Field) InPrefix(p netip.Prefix) Statement { return f.prefix(Eq, p) }
+
+// NotInPrefix matches packets whose field, an address, is outside a prefix.
+func (f Field) NotInPrefix(p netip.Prefix) Statement { return f.prefix(Neq, p) }
+
+// prefix compares whole bytes of the packet as such, without a mask, as nft(8)
+// does.
+func (f Field) prefix(op CmpOp, p netip.Prefix) Statement {
+	first, _ := bounds(p)
+	if n := p.Bits(); f.start != nil && n%8 == 0 && n > 0 {
+		return f.start(n/8).compare(op, first[:n/8])
+	}
+	mask := make([]byte, len(first))
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return f.then(bitwise(Data(mask)), Cmp{Op: op, Data: first})
 }
 
 // In matches packets whose field is in a set.
@@ -114,40 +136,13 @@ func (f Field) then(exprs ...Expr) Statement {
 // Concat joins fields to one key.
 func Concat(first Field, more ...Field) Field {
 	f := first
-	f.needs, f.rest = slices.Clone(f.needs), slices.Clone(f.rest)
+	f.needs, f.rest, f.start = slices.Clone(f.needs), slices.Clone(f.rest), nil
 	for _, m := range more {
 		f.needs = append(f.needs, m.needs...)
 		f.rest = append(f.rest, part{m.load, m.length})
 		f.rest = append(f.rest, m.rest...)
 	}
 	return f
-}
-
-// Address is an address field of the IP header, which unlike other fields can
-// be compared with a prefix.
-type Address struct {
-	Field
-	offset uint32
-}
-
-// InPrefix matches the addresses of a prefix.
-func (a Address) InPrefix(p netip.Prefix) Statement { return a.prefix(Eq, p) }
-
-// NotInPrefix matches the addresses outside a prefix.
-func (a Address) NotInPrefix(p netip.Prefix) Statement { return a.prefix(Neq, p) }
-
-// prefix compares whole bytes as such, without a mask, as nft(8) does.
-func (a Address) prefix(op CmpOp, p netip.Prefix) Statement {
-	first, _ := bounds(p)
-	if n := p.Bits(); n%8 == 0 && n > 0 {
-		short := payload(NetworkHeader, a.offset, uint32(n/8), a.needs...)
-		return short.compare(op, first[:n/8])
-	}
-	mask := make([]byte, len(first))
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	return a.then(bitwise(Data(mask)), Cmp{Op: op, Data: first})
 }
 
 // family is what the rules of an address family need.
@@ -173,13 +168,17 @@ func AddrType(f spec.Family) Type {
 }
 
 // Saddr is the source address in the IP header, Daddr the destination.
-func Saddr(f spec.Family) Address { return addressAt(f, families.Get(f).saddr) }
+func Saddr(f spec.Family) Field { return addressAt(f, families.Get(f).saddr) }
 
 // Daddr is the destination address in the IP header.
-func Daddr(f spec.Family) Address { return addressAt(f, families.Get(f).daddr) }
+func Daddr(f spec.Family) Field { return addressAt(f, families.Get(f).daddr) }
 
-func addressAt(f spec.Family, offset uint32) Address {
-	return Address{payload(NetworkHeader, offset, families.Get(f).addrLen, NFProto().Is(Proto(families.Get(f).nfproto))), offset}
+func addressAt(f spec.Family, offset uint32) Field {
+	fam := families.Get(f)
+	ip := NFProto().Is(Proto(fam.nfproto))
+	address := payload(NetworkHeader, offset, fam.addrLen, ip)
+	address.start = func(n int) Field { return payload(NetworkHeader, offset, uint32(n), ip) }
+	return address
 }
 
 // The transport protocols with ports (IPPROTO_*).
@@ -265,10 +264,10 @@ func ct(key CTKey, d Direction, length int) Field {
 // SaddrUnroutable matches packets whose source the host would not reach
 // through the interface that they came in by: `fib saddr . iif oif missing`.
 func SaddrUnroutable() Statement {
-	f := Field{length: 1, load: func(r Register) Expr {
+	f := Field{length: 4, load: func(r Register) Expr {
 		return FIB{Result: FIBOIF, Flags: FIBSaddr | FIBIIF | FIBPresent, Reg: r}
 	}}
-	return f.Is(Data([]byte{0}))
+	return f.Is(Number(0))
 }
 
 // DaddrLocal matches packets to an address of the host's own.

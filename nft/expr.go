@@ -108,7 +108,7 @@ const (
 	FIBSaddr   FIBFlags = 1 << 0
 	FIBDaddr   FIBFlags = 1 << 1
 	FIBIIF     FIBFlags = 1 << 3
-	FIBPresent FIBFlags = 1 << 5 // the result is only whether there is one, 1 byte
+	FIBPresent FIBFlags = 1 << 5 // the result is only whether there is one: 0 or 1
 )
 
 // rtnLocal is RTN_LOCAL, the type of an address of the host's own.

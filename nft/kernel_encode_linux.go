@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 )
@@ -107,6 +108,9 @@ func encodeSet(t *nftables.Table, s Set) (*nftables.Set, error) {
 		// concatenation without ranges is one long key.
 		Concatenation: s.Interval && len(s.Key) > 1,
 		IsMap:         s.Verdicts,
+	}
+	if len(s.Key) == 1 && typeInfos[s.Key[0]].host {
+		enc.KeyByteOrder = binaryutil.NativeEndian // nft(8) prints garbage without
 	}
 	if s.Verdicts {
 		enc.DataType = nftables.TypeVerdict

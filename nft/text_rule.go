@@ -20,7 +20,7 @@ func (r Rule) String() string {
 		w.next()
 	}
 	if r.Comment != "" {
-		w.words = append(w.words, "comment "+strconv.Quote(r.Comment))
+		w.words = append(w.words, `comment "`+r.Comment+`"`) // nft(8) knows no escapes
 	}
 	return strings.Join(w.words, " ")
 }
@@ -326,15 +326,9 @@ func fibOperand(e FIB) operand {
 	o := operand{name: "fib " + strings.Join(in, " . ") + " " + result, format: hexText, length: 4}
 	switch {
 	case e.Flags&FIBPresent != 0:
-		o.length = 1
-		o.format = byteNames(map[uint64]string{0: "missing", 1: "exists"})
+		o.format = hostNames(map[uint64]string{0: "missing", 1: "exists"})
 	case e.Result == FIBAddrType:
-		o.format = func(d Data) string {
-			if len(d) != 4 {
-				return hexText(d)
-			}
-			return formatName(map[uint64]string{1: "unicast", 2: "local", 3: "broadcast"}, uint64(binary.NativeEndian.Uint32([]byte(d))), "%d")
-		}
+		o.format = hostNames(map[uint64]string{1: "unicast", 2: "local", 3: "broadcast"})
 	}
 	return o
 }
@@ -378,5 +372,16 @@ func byteNames(names map[uint64]string) func(Data) string {
 			return hexText(d)
 		}
 		return formatName(names, uint64(d[0]), "%d")
+	}
+}
+
+// hostNames prints a 32-bit number in the host's byte order by a name, or as a
+// decimal number.
+func hostNames(names map[uint64]string) func(Data) string {
+	return func(d Data) string {
+		if len(d) != 4 {
+			return hexText(d)
+		}
+		return formatName(names, uint64(binary.NativeEndian.Uint32([]byte(d))), "%d")
 	}
 }

@@ -31,18 +31,19 @@ const (
 // stores it without understanding it.
 type typeInfo struct {
 	number uint32
-	length int // bytes
+	length int  // bytes
+	host   bool // in the host's byte order, to nft(8)
 }
 
 var typeInfos = map[Type]typeInfo{
-	TypeIPv4Addr:    {7, 4},
-	TypeIPv6Addr:    {8, 16},
-	TypeEtherAddr:   {9, 6},
-	TypeEtherType:   {10, 2},
-	TypeInetProto:   {12, 1},
-	TypeInetService: {13, 2},
-	TypeMark:        {19, 4},
-	TypeIfName:      {41, 16},
+	TypeIPv4Addr:    {7, 4, false},
+	TypeIPv6Addr:    {8, 16, false},
+	TypeEtherAddr:   {9, 6, false},
+	TypeEtherType:   {10, 2, false},
+	TypeInetProto:   {12, 1, false},
+	TypeInetService: {13, 2, false},
+	TypeMark:        {19, 4, true},
+	TypeIfName:      {41, 16, true},
 }
 
 var typesByNumber = func() map[uint32]Type {

@@ -1,0 +1,155 @@
+package nft
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/poldernet/polder/internal/lab"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+var inetPolder = TableID{INet, TableName}
+
+// tb is what testing.T and rapid.T have in common.
+type tb interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
+
+// kernel is a network namespace with sockets to its nftables.
+type kernel struct {
+	*lab.Namespace
+	t tb
+	w *Writer
+}
+
+func newKernel(t testing.TB) *kernel {
+	t.Helper()
+	lab.Require(t)
+	n, err := lab.NewNamespace("n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kernel{Namespace: n, t: t}
+	err = n.Do(func() (err error) {
+		k.w, err = OpenWriter()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.w.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
+// read reads our table.
+func (k *kernel) read() (Ruleset, Generation) {
+	k.t.Helper()
+	rs, gen, err := k.w.reader.Read(context.Background(), inetPolder)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return rs, gen
+}
+
+// apply makes the kernel hold the tables, and checks that it does.
+func (k *kernel) apply(want ...Table) {
+	k.t.Helper()
+	observed, gen := k.read()
+	p := Diff(want, observed)
+	if err := k.w.Commit(context.Background(), p, gen); err != nil {
+		k.t.Fatalf("%v\nof the plan\n%s", err, p)
+	}
+	observed, _ = k.read()
+	if rest := Diff(want, observed); !rest.Empty() {
+		k.t.Fatalf("after the plan\n%sthere remains\n%s", p, rest)
+	}
+}
+
+// nft runs nft(8) with a script.
+func (k *kernel) nft(script string) string {
+	k.t.Helper()
+	out, err := k.tryNFT(script)
+	if err != nil {
+		k.t.Fatalf("nft: %v\n%s\nof the script\n%s", err, out, script)
+	}
+	return out
+}
+
+func (k *kernel) tryNFT(script string) (string, error) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		if os.Getenv("POLDER_KERNEL") == "require" {
+			k.t.Fatal(err)
+		}
+		k.t.Skip("this test needs nft(8) to compare with")
+	}
+	cmd := k.Command(context.Background(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// What nft(8) makes of our text is our value.
+func TestTextMeansTheValue(t *testing.T) {
+	k := newKernel(t)
+	k.nft(sample().String())
+	observed, _ := k.read()
+	if p := Diff(Ruleset{sample()}, observed); !p.Empty() {
+		t.Errorf("nft(8) understood the text otherwise:\n%s", p)
+		for _, c := range sample().Chains {
+			have, _ := observed[0].Chain(c.Name)
+			for i := range min(len(c.Rules), len(have.Rules)) {
+				if w, h := c.Rules[i], have.Rules[i]; !w.Equal(h) {
+					t.Errorf("rule %s\nis      %#v\nbecame  %#v", w, w.Exprs, h.Exprs)
+				}
+			}
+		}
+	}
+}
+
+// What nft(8) prints of our value is our text.
+func TestTextIsNFTsOwn(t *testing.T) {
+	k := newKernel(t)
+	k.apply(sample())
+	got, want := blocks(k.nft("list table inet polder")), blocks(sample().String())
+	for _, b := range want {
+		if !slices.Contains(got, b) {
+			t.Errorf("we print\n\t%s\nnft(8) prints\n\t%s", b, strings.Join(got, "\n\t"))
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("nft(8) prints %d objects, we %d", len(got), len(want))
+	}
+}
+
+// blocks are the objects of a table's text, without regard to white space.
+// nft(8) 1.0.6 prints the elements of a hash set in no particular order.
+func blocks(text string) []string {
+	var list []string
+	for _, b := range strings.Split(text, "\n\t}") {
+		words := strings.Fields(b)
+		if i := slices.Index(words, "elements"); i >= 0 {
+			elements := strings.Split(strings.Trim(strings.Join(words[i+2:], " "), "{} "), ", ")
+			slices.Sort(elements)
+			words = append(words[:i], elements...)
+		}
+		if line := strings.TrimPrefix(strings.Join(words, " "), "table inet polder { "); line != "}" {
+			list = append(list, line)
+		}
+	}
+	return list
+}

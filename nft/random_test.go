@@ -1,0 +1,235 @@
+package nft
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// drawTable draws a table that the kernel would take. Names come from small
+// pools, so that two tables have much in common, and one name may stand for
+// objects of different kinds.
+func drawTable(t *rapid.T, label string) Table {
+	draw := func(n int, what string) int { return rapid.IntRange(0, n-1).Draw(t, label+" "+what) }
+	table := Table{Family: INet, Name: TableName}
+	for _, c := range []string{"hits", "misses"} {
+		if draw(2, "counter "+c) == 1 {
+			table.Counters = append(table.Counters, c)
+		}
+	}
+	// Regular chains jump forward only, so that there is no loop.
+	var regular []string
+	for i, name := range []string{"x", "r1", "r2", "r3"} {
+		switch draw(3, "chain "+name) {
+		case 1:
+			regular = append(regular, name)
+		case 2:
+			if i == 0 {
+				table.Chains = append(table.Chains, Chain{Name: name, Base: drawBase(t, label)})
+			}
+		}
+	}
+	for _, name := range []string{"s1", "s2", "m1", "m2"} {
+		if draw(3, "set "+name) > 0 {
+			table.Sets = append(table.Sets, drawSet(t, label+" "+name, name, regular))
+		}
+	}
+	for i, name := range regular {
+		table.Chains = append(table.Chains, Chain{Name: name, Rules: drawRules(t, label+" "+name, table, regular[i+1:])})
+	}
+	for _, name := range []string{"b1", "b2"} {
+		if draw(3, "base "+name) > 0 {
+			table.Chains = append(table.Chains, Chain{Name: name, Base: drawBase(t, label+name), Rules: drawRules(t, label+" "+name, table, regular)})
+		}
+	}
+	return table.canonical()
+}
+
+func drawBase(t *rapid.T, label string) *Base {
+	return &Base{
+		Type:     "filter",
+		Hook:     rapid.SampledFrom([]string{"prerouting", "input", "forward"}).Draw(t, label+" hook"),
+		Priority: rapid.SampledFrom([]int32{-300, 0, 7}).Draw(t, label+" priority"),
+		Policy:   rapid.SampledFrom([]Policy{PolicyAccept, PolicyDrop}).Draw(t, label+" policy"),
+	}
+}
+
+// drawSet draws intervals between a few addresses, the smallest and the
+// largest among them, so that adjacency and overlaps are frequent.
+func drawSet(t *rapid.T, label, name string, chains []string) Set {
+	f := rapid.SampledFrom(spec.Families[:]).Draw(t, label+" family")
+	s := Set{Name: name, Key: []Type{AddrType(f)}, Verdicts: name[0] == 'm', Interval: rapid.Bool().Draw(t, label+" interval")}
+	var keys []Data
+	first, last := bounds(netip.PrefixFrom(netip.AddrFrom4([4]byte{}), 0))
+	if f == spec.IPv6 {
+		first, last = bounds(netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+	}
+	for i := range 6 {
+		keys = append(keys, first[:len(first)-1]+Data([]byte{byte(i)}), last[:len(last)-1]+Data([]byte{byte(250 + i)}))
+	}
+	slices.Sort(keys)
+	for i := 0; i < len(keys); {
+		n := rapid.IntRange(0, 3).Draw(t, label+" width")
+		if n == 0 {
+			i++
+			continue
+		}
+		e := Exact(keys[i])
+		if j := min(i+n-1, len(keys)-1); s.Interval && j > i {
+			e.To, i = keys[j], j
+		}
+		if s.Verdicts {
+			e.Verdict = drawVerdict(t, label, chains)
+		}
+		s.Elements = append(s.Elements, e)
+		i++
+	}
+	return s
+}
+
+func drawVerdict(t *rapid.T, label string, chains []string) Verdict {
+	verdicts := []Verdict{Accept, Drop, Return}
+	for _, c := range chains {
+		verdicts = append(verdicts, Jump(c), Goto(c))
+	}
+	return rapid.SampledFrom(verdicts).Draw(t, label+" verdict")
+}
+
+// drawRules draws rules with what the table has so far.
+func drawRules(t *rapid.T, label string, table Table, chains []string) []Rule {
+	statements := []Statement{
+		Saddr(spec.IPv4).InPrefix(netip.MustParsePrefix("10.244.0.0/16")),
+		Dport(UDP).Is(Port(8472)), Do(Counter{}), SaddrUnroutable(),
+	}
+	for _, c := range table.Counters {
+		statements = append(statements, Do(CounterRef{c}))
+	}
+	var maps []Statement
+	for _, s := range table.Sets {
+		f := spec.IPv4
+		if s.Key[0] == TypeIPv6Addr {
+			f = spec.IPv6
+		}
+		if !s.Verdicts {
+			statements = append(statements, Daddr(f).In(s.Name), Saddr(f).NotIn(s.Name))
+		} else if targetsWithin(s, chains) {
+			maps = append(maps, Daddr(f).Verdict(s.Name))
+		}
+	}
+	var rules []Rule
+	for i := range rapid.IntRange(0, 3).Draw(t, label+" rules") {
+		label := fmt.Sprintf("%s rule %d", label, i)
+		list := rapid.SliceOfN(rapid.SampledFrom(statements), 0, 2).Draw(t, label)
+		if end := append(maps, Do(drawVerdict(t, label, chains))); true {
+			list = append(list, rapid.SampledFrom(end).Draw(t, label+" end"))
+		}
+		rules = append(rules, NewRule(rapid.SampledFrom([]string{"", "why"}).Draw(t, label+" comment"), list...))
+	}
+	return rules
+}
+
+// targetsWithin says that a map leads to these chains only.
+func targetsWithin(s Set, chains []string) bool {
+	return !slices.ContainsFunc(s.Elements, func(e Element) bool {
+		return e.Verdict.Chain != "" && !slices.Contains(chains, e.Verdict.Chain)
+	})
+}
+
+// The stages lead from any table to any other; every reference is valid at
+// every step; and the plan is empty exactly if nothing differs.
+func TestStagesLeadToTheDesired(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var have, want Ruleset
+		if rapid.Bool().Draw(t, "there") {
+			have = Ruleset{drawTable(t, "have")}
+			have[0].Dormant = rapid.Bool().Draw(t, "dormant")
+		}
+		if rapid.Bool().Draw(t, "wanted") {
+			want = Ruleset{drawTable(t, "want")}
+		}
+		p := Diff(want, have)
+		m := newModel(have)
+		for _, s := range p.stages() {
+			for _, tx := range s.transactions {
+				if err := m.run(tx); err != nil {
+					t.Fatalf("%s: %v\n%s", s.name, err, p)
+				}
+			}
+		}
+		if got := m.ruleset(); !equalRulesets(got, want) {
+			t.Fatalf("led to\n%s\nnot to\n%s", got, want)
+		}
+		if p.Empty() != equalRulesets(have, want) || p.Empty() != (len(p.Changes()) == 0) {
+			t.Fatalf("empty %t, %d changes\n%s", p.Empty(), len(p.Changes()), p)
+		}
+		if !Diff(want, want).Empty() {
+			t.Fatal("a ruleset differs from itself")
+		}
+	})
+}
+
+// What packets in flight must not see, see Plan.
+func TestStagesHideTheChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		have, want := drawTable(t, "have"), drawTable(t, "want")
+		p := Diff(Ruleset{want}, Ruleset{have})
+		m := newModel(Ruleset{have})
+		for _, tx := range p.Prepare.transactions {
+			if err := m.run(tx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		prepared := m.ruleset()[0]
+		for _, c := range have.Chains {
+			if now, ok := prepared.Chain(c.Name); !ok || !now.Equal(c) {
+				t.Fatalf("prepare changed chain %s\n%s", c.Name, p)
+			}
+		}
+		for _, s := range have.Sets {
+			if now, ok := prepared.Set(s.Name); !ok || !now.Equal(s) {
+				t.Fatalf("prepare changed set %s\n%s", s.Name, p)
+			}
+		}
+		replacedChain := func(name string) bool {
+			a, _ := have.Chain(name)
+			b, _ := want.Chain(name)
+			return !sameHook(a.Base, b.Base)
+		}
+		for _, tx := range p.Switch.transactions {
+			made, gone := map[string]bool{}, map[string]bool{}
+			for _, s := range tx {
+				switch o := s.op.(type) {
+				case addChain:
+					if o.base == nil {
+						made[o.name] = true
+						if !replacedChain(o.name) {
+							t.Fatalf("switch makes chain %s\n%s", o.name, p)
+						}
+					}
+				case addElements:
+					for _, e := range o.elements {
+						if made[e.Verdict.Chain] && !replacedChain(e.Verdict.Chain) {
+							t.Fatalf("an element points to %s, made in the same transaction\n%s", e.Verdict.Chain, p)
+						}
+					}
+				case delSet:
+					gone[o.set.Name] = true
+				case addSet:
+					delete(gone, o.set.Name)
+				case delElements:
+					if s, _ := have.Set(o.set.Name); !s.Verdicts && len(tx) > 1 && !s.Interval {
+						t.Fatalf("switch removes from the plain set %s\n%s", s.Name, p)
+					}
+				}
+			}
+			for name := range gone {
+				t.Fatalf("switch deletes set %s, which it abandons\n%s", name, p)
+			}
+		}
+	})
+}
