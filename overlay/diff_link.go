@@ -30,7 +30,7 @@ func (d *differ) links() {
 // the same VNI and port, of which the kernel allows one.
 func (d *differ) roomPhase(have Link) phase {
 	for _, want := range d.want.Links {
-		if _, there := d.have.Links[want.Name]; !there && sameTunnel(want, have) {
+		if there := d.have.Links[want.Name]; there.VXLAN != want.VXLAN && sameTunnel(want, have) {
 			return phaseMakeRoom
 		}
 	}
@@ -59,6 +59,9 @@ func (d *differ) link(want Link) {
 		d.foreignLink(want, have)
 	case have.Type != want.Type || have.VXLAN != want.VXLAN:
 		d.gone[want.Name], d.leaving[want.Name] = true, true
+		gone := remove(have, "")
+		gone.Hidden = true
+		d.add(phaseMakeRoom, gone)
 		d.add(phaseLinks, put(change.Replace, want, have, ""))
 	case have != want:
 		d.flushed[want.Name] = have.MAC != want.MAC

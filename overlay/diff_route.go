@@ -1,7 +1,9 @@
 package overlay
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/poldernet/polder/internal/change"
 )
@@ -77,17 +79,11 @@ func (d *differ) routes() {
 // first is the one that packets take, the others are duplicates.
 func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []Route) {
 	after, before := RouteEntry{key, want}, RouteEntry{key, have}
-	if !there {
-		d.add(phaseRoutes, put(change.Create, after, nil, ""))
-		return
-	}
 	hop := d.want.NextHops[want.NextHop]
 	switch {
-	case d.goneHops[have.NextHop] && have.NextHop != 0:
-		d.add(phaseRoutes, put(change.Replace, after, nil, reasonNextHopReplaced))
-	case have.NextHop == 0 && d.gone[have.Link]:
-		d.add(phaseRoutes, put(change.Replace, after, nil, reasonLinkReplaced))
-	case have == want:
+	case !there:
+		d.add(phaseRoutes, put(change.Create, after, nil, ""))
+		return
 	case !d.oursRoute(have) && !sameHop(d.have.hop(have), hop):
 		d.conflicts = append(d.conflicts, change.Conflict{
 			Kind: "route", Name: after.name(),
@@ -95,15 +91,30 @@ func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []
 			Remedy: fmt.Sprintf("remove it with `ip route del %s`, or stop whoever made it", key.Dst),
 		})
 		return
+	case slices.ContainsFunc(duplicates, d.oursRoute):
+		d.dropDuplicates(key, append([]Route{have}, duplicates...))
+		d.add(phaseRoutes, put(change.Replace, after, nil, reasonDuplicate))
+	case d.goneHops[have.NextHop] && have.NextHop != 0:
+		d.add(phaseRoutes, put(change.Replace, after, nil, reasonNextHopReplaced))
+	case have.NextHop == 0 && d.gone[have.Link]:
+		d.add(phaseRoutes, put(change.Replace, after, nil, reasonLinkReplaced))
+	case have == want:
 	case have.Protocol != Protocol && sameHop(d.have.hop(have), hop):
 		d.add(phaseRoutes, put(change.Adopt, after, before, ""))
 	default:
 		d.add(phaseRoutes, put(change.Update, after, before, ""))
 	}
-	for _, r := range duplicates {
+}
+
+// dropDuplicates removes all of several routes of one key, so that the wanted
+// one can be written: the kernel refuses to make the first equal to one that
+// follows. Those with a nexthop object go first, because to a deletion without
+// one the IPv6 code prefers any that has one, whatever its gateway (route.c,
+// ip6_route_del).
+func (d *differ) dropDuplicates(key RouteKey, routes []Route) {
+	slices.SortStableFunc(routes, func(a, b Route) int { return cmp.Compare(min(b.NextHop, 1), min(a.NextHop, 1)) })
+	for _, r := range routes {
 		if d.oursRoute(r) {
-			// Ahead of the write: the kernel would refuse to make the first
-			// equal to one that follows.
 			d.add(phaseClearRoutes, remove(RouteEntry{key, r}, reasonDuplicate))
 		}
 	}

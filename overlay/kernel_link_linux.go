@@ -116,13 +116,7 @@ func (w *Writer) writeLink(op Op) error {
 		return w.deleteLink(want.Name)
 	}
 	have, there := op.before.(Link)
-	if op.Change.Action == actionReplace {
-		if err := w.deleteLink(want.Name); err != nil {
-			return err
-		}
-		there = false
-	}
-	if !there {
+	if !there || op.Change.Action == actionReplace {
 		if err := w.createLink(want); err != nil {
 			return err
 		}

@@ -135,24 +135,13 @@ func (h host) expectEmpty(plan Plan) {
 	}
 }
 
-// text is a plan for test logs.
-func (p Plan) text() string {
-	var b strings.Builder
-	for _, op := range p.Ops {
-		fmt.Fprintf(&b, "%s %s %s %s %v\n", op.Change.Action, op.Change.Kind, op.Change.Name, op.Change.Reason, op.Change.Attrs)
-	}
-	for _, c := range p.Conflicts {
-		fmt.Fprintf(&b, "conflict %+v\n", c)
-	}
-	return b.String()
-}
-
-// snapshot is what an outside witness sees of the whole namespace. Sysctls are
+// snapshot is what an outside witness sees of the whole namespace, without the
+// carrier, which takes its time. Sysctls are
 // not in it: what they were is for reconcile to remember.
 func (h host) snapshot() string {
-	return h.sh(`ip -o link show | grep -v ' lo:' | sed 's/^[0-9]*: //; s/@if[0-9]*//' | sed 's/ qlen.*link/ link/' | sort
+	return h.sh(`ip -o link show | grep -v ' lo:' | sed 's/^[0-9]*: //; s/@if[0-9]*//; s/ qlen.*link/ link/; s/NO-CARRIER,//; s/,LOWER_UP//; s/ state [A-Z]* / /' | sort
 		ip -o addr show | sed 's/^[0-9]*: //' | grep -v 'inet6 fe80' | sort
-		ip nexthop; ip route; ip -6 route | grep -v ^fe80
+		(ip nexthop; ip route; ip -6 route) | grep -v ^fe80 | sed 's/ linkdown//'
 		ip neigh show nud permanent | sort; bridge fdb show | grep -v '33:33\|01:00:5e\|master' | sort`)
 }
 

@@ -13,6 +13,9 @@ import (
 // there) or deleted.
 type Op struct {
 	Change change.Change
+	// Hidden marks the first half of a replacement, which the second half
+	// shows: all links that go make room before any comes.
+	Hidden bool
 	delete bool
 	object object
 	before object // what is overwritten; nil: nothing

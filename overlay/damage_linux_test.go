@@ -1,0 +1,130 @@
+package overlay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// damages are what somebody with ip(8) can do to our objects, one at a time.
+// Each is a shell command for the node of the dual stack VXLAN cluster.
+var damages = []struct{ name, command string }{
+	{"bridge deleted", "ip link del cni0"},
+	{"bridge MAC", "ip link set cni0 address 02:11:22:33:44:55"},
+	{"bridge MTU", "ip link set cni0 mtu 1400"},
+	{"bridge MTU too small for IPv6", "ip link set cni0 mtu 1000"},
+	{"bridge down", "ip link set cni0 down"},
+	{"bridge down and up", "ip link set cni0 down; ip link set cni0 up"},
+	{"bridge alias of another cluster", "ip link set cni0 alias 'polder cluster=other'"},
+	{"bridge renamed", "ip link set cni0 down; ip link set cni0 name br7; ip link set br7 up"},
+	{"bridge address deleted", "ip addr del 10.244.1.1/24 dev cni0"},
+	{"bridge address deleted, IPv6", "ip addr del fd00:10:244:1::1/64 dev cni0"},
+	{"bridge address with another length", "ip addr del 10.244.1.1/24 dev cni0; ip addr add 10.244.1.1/25 dev cni0"},
+	{"bridge address with another length, IPv6", "ip addr del fd00:10:244:1::1/64 dev cni0; ip addr add fd00:10:244:1::1/72 dev cni0 nodad"},
+	{"another pod address on the bridge", "ip addr add 10.244.9.1/24 dev cni0"},
+	{"port's hairpin", "ip link set v1 type bridge_slave hairpin off"},
+	{"VTEP deleted", "ip link del polder.1"},
+	{"VTEP MAC", "ip link set polder.1 address 02:11:22:33:44:55"},
+	{"VTEP MAC, the same", "ip link set polder.1 address $(ip -br link show polder.1 | awk '{print $3}')"},
+	{"VTEP MTU", "ip link set polder.1 mtu 1300"},
+	{"VTEP down", "ip link set polder.1 down"},
+	{"VTEP down and up", "ip link set polder-v6.1 down; ip link set polder-v6.1 up"},
+	{"VTEP address deleted", "ip addr del 10.244.1.0/32 dev polder.1"},
+	{"VTEP made anew with another VNI", "ip link del polder.1; ip link add polder.1 type vxlan id 9 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set polder.1 alias polder up"},
+	{"VTEP made anew with learning", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0; ip link set polder.1 alias polder up"},
+	{"VTEP of another name takes the VNI", "ip link del polder.1; ip link add vx9 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set vx9 alias polder up"},
+	{"neighbour deleted", "ip neigh del 10.244.2.0 dev polder.1"},
+	{"neighbour's MAC", "ip neigh replace 10.244.2.0 lladdr 02:11:22:33:44:55 dev polder.1 nud permanent"},
+	{"neighbour not permanent", "ip neigh replace fd00:10:244:2:: lladdr $(ip -6 neigh show fd00:10:244:2:: dev polder-v6.1 | awk '{print $3}') dev polder-v6.1 nud noarp"},
+	{"stray neighbour", "ip neigh replace 10.244.77.0 lladdr 02:11:22:33:44:55 dev polder.1 nud permanent"},
+	{"FDB rows deleted", "bridge fdb show dev polder.1 | awk '{print $1}' | while read m; do bridge fdb del $m dev polder.1; done"},
+	{"FDB row leads elsewhere", "m=$(bridge fdb show dev polder.1 | awk '{print $1; exit}'); bridge fdb replace $m dev polder.1 dst 192.0.2.99 self permanent"},
+	{"stray FDB row", "bridge fdb replace 02:11:22:33:44:55 dev polder.1 dst 192.0.2.12 self permanent"},
+	{"FDB flood entry", "bridge fdb append 00:00:00:00:00:00 dev polder.1 dst 192.0.2.12; bridge fdb append 00:00:00:00:00:00 dev polder.1 dst 192.0.2.13"},
+	{"nexthop object deleted", "ip nexthop del id $(ip nexthop | awk '{print $2; exit}')"},
+	{"nexthop object leads elsewhere", "ip nexthop replace id $(ip nexthop | awk '{print $2; exit}') via 192.0.2.77 dev eth0 proto 87"},
+	{"nexthop object is a blackhole", "id=$(ip nexthop | awk '{print $2; exit}'); ip nexthop del id $id; ip nexthop add id $id blackhole proto 87"},
+	{"stray nexthop object", "ip nexthop add id 5 via 192.0.2.77 dev eth0 proto 87"},
+	{"all nexthop objects flushed", "ip nexthop flush"},
+	{"route deleted", "ip route del 10.244.2.0/24"},
+	{"route deleted, IPv6", "ip -6 route del fd00:10:244:2::/64"},
+	{"route leads elsewhere", "ip route replace 10.244.2.0/24 via 192.0.2.77 proto 87"},
+	{"route of another protocol", "ip route replace 10.244.2.0/24 via 10.244.2.0 dev polder.1 onlink proto static"},
+	{"route is a blackhole", "ip route del 10.244.2.0/24; ip route add blackhole 10.244.2.0/24 proto 87"},
+	{"route doubled", "ip route append 10.244.2.0/24 via 192.0.2.77 proto 87"},
+	{"route doubled in front", "ip route prepend 10.244.2.0/24 via 192.0.2.77 proto 87"},
+	{"route doubled with a metric", "ip route add 10.244.2.0/24 via 192.0.2.77 metric 7 proto 87"},
+	{"route doubled, IPv6", "ip -6 route append fd00:10:244:2::/64 via 2001:db8::77 proto 87"},
+	{"stray route", "ip route add 10.244.50.0/24 via 192.0.2.77 proto 87"},
+	{"stale route over the VTEP", "ip route add 10.244.51.0/24 via 10.244.51.0 dev polder.1 onlink"},
+	{"stale route to the own subnet", "ip route prepend 10.244.1.0/24 via 10.244.9.0 dev polder.1 onlink"},
+	{"ip_forward", "echo 0 >/proc/sys/net/ipv4/ip_forward"},
+	{"forwarding, IPv6", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"},
+	{"accept_ra of the VTEP", "echo 1 >/proc/sys/net/ipv6/conf/polder.1/accept_ra"},
+	{"disable_ipv6 of the bridge", "echo 1 >/proc/sys/net/ipv6/conf/cni0/disable_ipv6"},
+	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
+}
+
+// damagedHost is a host that matches its spec, with a port on its bridge.
+func damagedHost(t *testing.T) (host, cluster, string) {
+	c := cluster{nodes: 3, families: dual, underlay: dual, backend: vxlan()}
+	h := newHost(t)
+	h.sh("ip link add v1 type veth peer name p1; ip link set v1 address 02:00:00:00:02:01 up; ip link set p1 address 02:00:00:00:02:02 up")
+	h.converge(c.spec())
+	h.sh("ip link set v1 master cni0")
+	h.converge(c.spec())
+	return h, c, h.snapshot()
+}
+
+// reattach does what a CNI plugin would after the bridge was lost.
+func (h host) reattach() {
+	h.sh("ip link show v1 | grep -q 'master cni0' || ip link set v1 master cni0")
+}
+
+// TestDamageIsSeenAndRepaired does each damage by itself: the plan sees it and
+// the apply undoes it, in one go.
+func TestDamageIsSeenAndRepaired(t *testing.T) {
+	for _, d := range damages {
+		t.Run(d.name, func(t *testing.T) {
+			h, c, whole := damagedHost(t)
+			h.sh(d.command)
+			plan := h.plan(c.spec())
+			if len(plan.Ops) == 0 {
+				t.Fatal("the plan does not see it")
+			}
+			h.apply(plan)
+			h.expectEmpty(h.plan(c.spec()))
+			h.reattach()
+			h.converge(c.spec())
+			if after := h.snapshot(); after != whole {
+				t.Errorf("repaired by\n%s\nthe state is\n%s\nand was\n%s", plan.text(), after, whole)
+			}
+		})
+	}
+}
+
+// TestDamageTogether does several at once.
+func TestDamageTogether(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		h, c, whole := damagedHost(t)
+		var done []string
+		for i := range rapid.IntRange(2, 6).Draw(rt, "damages") {
+			d := rapid.SampledFrom(damages).Draw(rt, fmt.Sprint("damage ", i))
+			// One may leave nothing for the next to break.
+			h.sh("(" + d.command + ") 2>/dev/null || true")
+			done = append(done, d.name)
+		}
+		plan := h.plan(c.spec())
+		h.apply(plan)
+		if again := h.plan(c.spec()); len(again.Ops) > 0 {
+			rt.Fatalf("after %s, repaired by\n%s\nthe plan is not empty:\n%s", strings.Join(done, "; "), plan.text(), again.text())
+		}
+		h.reattach()
+		h.converge(c.spec())
+		if after := h.snapshot(); after != whole {
+			rt.Errorf("after %s, repaired by\n%s\nthe state is\n%s\nand was\n%s", strings.Join(done, "; "), plan.text(), after, whole)
+		}
+	})
+}
