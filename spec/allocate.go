@@ -34,5 +34,5 @@ func (a *allocator) take() (netip.Prefix, error) {
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("all %s subnets from %s to %s have a node: set subnet_min or subnet_max to allow more of %s",
-		a.Family(), netip.PrefixFrom(a.SubnetMin, a.SubnetLen), netip.PrefixFrom(a.SubnetMax, a.SubnetLen), a.CIDR)
+		a.Family().proper(), netip.PrefixFrom(a.SubnetMin, a.SubnetLen), netip.PrefixFrom(a.SubnetMax, a.SubnetLen), a.CIDR)
 }

@@ -58,7 +58,7 @@ type endpointDecl struct {
 // decode reads everything.
 func (d *decoder) decode(body hcl.Body, in Inputs, base string, files map[string]*hcl.File) *declarations {
 	d.ctx = &hcl.EvalContext{Functions: functions(base)}
-	root := d.open(rootBlock, body, body.MissingItemRange(), d.ctx)
+	root := d.open(rootBlock, body, hcl.Range{}, d.ctx)
 	vars := d.variables(root.blocks[variableBlock.name], in, files)
 	d.ctx = scope(d.ctx, "var", vars)
 	d.ctx = scope(d.ctx, "local", d.locals(root.blocks[localsBlock.name]))

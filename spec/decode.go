@@ -19,15 +19,21 @@ type place struct {
 
 // problem is an error that points at the place.
 func (p place) problem(summary, format string, args ...any) *hcl.Diagnostic {
-	return &hcl.Diagnostic{
+	diag := &hcl.Diagnostic{
 		Severity:    hcl.DiagError,
 		Summary:     summary,
 		Detail:      fmt.Sprintf(format, args...),
-		Subject:     p.rng.Ptr(),
 		Expression:  p.expr,
 		EvalContext: p.ctx,
 	}
+	if p.inFile() {
+		diag.Subject = p.rng.Ptr()
+	}
+	return diag
 }
+
+// inFile is false for what no file said: defaults, and the command line.
+func (p place) inFile() bool { return p.rng.Filename != "" }
 
 // String is "file:line".
 func (p place) String() string { return fmt.Sprintf("%s:%d", p.rng.Filename, p.rng.Start.Line) }
@@ -66,6 +72,9 @@ type section struct {
 	ctx    *hcl.EvalContext
 	attrs  hcl.Attributes
 	blocks map[string]hcl.Blocks
+	// garbled is true where something is in the block that does not belong
+	// there: what is missing may be there, misspelt.
+	garbled bool
 }
 
 // open reads a block's body by its schema, and reports what does not belong
@@ -73,7 +82,7 @@ type section struct {
 func (d *decoder) open(schema *block, body hcl.Body, header hcl.Range, ctx *hcl.EvalContext) *section {
 	content, diags := body.Content(schema.hcl)
 	d.diags = append(d.diags, diags...)
-	s := &section{decoder: d, place: place{rng: header}, schema: schema, ctx: ctx}
+	s := &section{decoder: d, place: place{rng: header}, schema: schema, ctx: ctx, garbled: diags.HasErrors()}
 	if content == nil { // a JSON body that is no object
 		return s
 	}
@@ -84,8 +93,8 @@ func (d *decoder) open(schema *block, body hcl.Body, header hcl.Range, ctx *hcl.
 			s.blocks[b.Type] = append(s.blocks[b.Type], b)
 		}
 	}
-	if diags.HasErrors() {
-		return s // a missing attribute may be there, misspelt
+	if s.garbled {
+		return s
 	}
 	for i := range schema.attrs {
 		if a := &schema.attrs[i]; a.required && s.attrs[a.name] == nil {

@@ -56,7 +56,7 @@ func (s *section) podRanges(n *networkDecl) {
 		}
 		family := FamilyOf(cidr.Addr())
 		if before := cidrs.Get(family); before.IsValid() {
-			s.report(v.problem("Two pod CIDRs of one family", "Pods have one CIDR of each family, and %s is the one of %s already.", before, family))
+			s.report(v.problem("Two pod CIDRs of one family", "Pods have one CIDR of each family, and %s is the one of %s already.", before, family.proper()))
 			n.ranges = false
 			continue
 		}
@@ -70,7 +70,7 @@ func (s *section) podRanges(n *networkDecl) {
 		cidr, length := cidrs.Get(family), lens.Get(family)
 		if !cidr.IsValid() {
 			if n.ranges && length.Type() != cty.NilType {
-				s.report(length.problem("No such pod family", "subnet_len.%s is set, and pod_cidrs has no %s CIDR.", family, family))
+				s.report(length.problem("No such pod family", "subnet_len.%s is set, and pod_cidrs has no %s CIDR.", family, family.proper()))
 			}
 			continue
 		}
@@ -209,9 +209,9 @@ func (s *section) perFamilyAddresses(name string, pods PerFamily[netip.Prefix], 
 		family := FamilyOf(addr)
 		switch {
 		case out.Get(family).state == known:
-			s.report(v.problem("Two addresses of one family", "%s has one address of each family, and %s is the one of %s already.", name, out.Get(family).addr, family))
+			s.report(v.problem("Two addresses of one family", "%s has one address of each family, and %s is the one of %s already.", name, out.Get(family).addr, family.proper()))
 		case podsKnown && !pods.Get(family).IsValid():
-			s.report(v.problem("No such pod family", "%s %s is of %s, and pod_cidrs has no %s CIDR.", name, addr, family, family))
+			s.report(v.problem("No such pod family", "%s %s is of %s, and pod_cidrs has no %s CIDR.", name, addr, family.proper(), family.proper()))
 		}
 		out.Set(family, bound{addr, known, v.place})
 	}
@@ -339,7 +339,7 @@ func (s *section) underlay() (Underlay, place) {
 			s.report(at.problem("Unsuitable underlay", "%s %q: %s.", attr.name, text, err))
 		}
 	}
-	if set != 1 && len(us.attrs) == set {
+	if set > 1 || set == 0 && !us.garbled {
 		s.report(us.problem("Unsuitable underlay", "An underlay is chosen by exactly one of interface, address and route_to, and this block has %d of them.", set))
 	}
 	return u, at

@@ -36,7 +36,7 @@ func (s *section) nodeAddresses(n *nodeDecl) {
 	list, at, st := s.strings("addresses")
 	n.addressesKnown = st == known
 	if n.addressesKnown && len(list) == 0 {
-		s.report(at.problem("Node without an address", "The other nodes reach a node at an address of at least one family. %s", s.schema.attr("addresses").wanted()))
+		s.report(at.problem("Node without an address", "The other nodes reach a node at an address of at least one family. For example: addresses = %s", s.schema.attr("addresses").example))
 		n.addressesKnown = false
 	}
 	for _, v := range list {
@@ -49,7 +49,7 @@ func (s *section) nodeAddresses(n *nodeDecl) {
 		}
 		family := FamilyOf(a.Addr)
 		if before, ok := n.Address(family); ok {
-			s.report(v.problem("Two addresses of one family", "A node has one address of each family, and %s is the one of %s already.", before.Addr, family))
+			s.report(v.problem("Two addresses of one family", "A node has one address of each family, and %s is the one of %s already.", before.Addr, family.proper()))
 			continue
 		}
 		// IPv4 first.
@@ -77,7 +77,7 @@ func (s *section) nodeSubnets(n *nodeDecl) {
 		}
 		family := FamilyOf(p.Addr())
 		if before, ok := n.Subnet(family); ok {
-			s.report(v.problem("Two subnets of one family", "A node has one subnet of each family, and %s is the one of %s already.", before, family))
+			s.report(v.problem("Two subnets of one family", "A node has one subnet of each family, and %s is the one of %s already.", before, family.proper()))
 			continue
 		}
 		if family == IPv4 {

@@ -3,6 +3,7 @@ package spec
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -108,7 +109,7 @@ func (s *section) instances() ([]instance, bool) {
 	t := v.Type()
 	isSet := t.IsSetType() && (t.ElementType() == cty.String || v.LengthInt() == 0)
 	if !isSet && !t.IsMapType() && !t.IsObjectType() {
-		s.report(v.problem("Unsuitable for_each", "It is a %s. %s", t.FriendlyName(), hint))
+		s.report(v.problem("Unsuitable for_each", "It is a %s. %s", strings.ReplaceAll(t.FriendlyName(), "tuple", "list"), hint))
 		return nil, false
 	}
 	var out []instance
@@ -131,5 +132,6 @@ func (s *section) instances() ([]instance, bool) {
 func scope(parent *hcl.EvalContext, name string, vals map[string]cty.Value) *hcl.EvalContext {
 	ctx := parent.NewChild()
 	ctx.Variables = map[string]cty.Value{name: cty.ObjectVal(vals)}
+	ctx.Functions = parent.Functions // HCL suggests those of the innermost context only
 	return ctx
 }

@@ -32,6 +32,14 @@ func (f Family) String() string {
 	return "ipv6"
 }
 
+// proper is the family's proper name, for messages.
+func (f Family) proper() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 // Bits is the length of an address, 32 or 128.
 func (f Family) Bits() int {
 	if f == IPv4 {

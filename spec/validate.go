@@ -113,9 +113,9 @@ func (v *validator) underlays() []Family {
 				what = "direct_routing"
 			}
 			at := without[0]
-			v.report(at.addressesAt[0].problem("No underlay for "+family.String()+" pods",
+			v.report(at.addressesAt[0].problem("No underlay for "+family.proper()+" pods",
 				"With %s, %s pods are reached through the %s addresses of nodes, and %s has none. Add the address, or use backend \"vxlan\" without direct_routing, which carries %s pods over %s.",
-				what, family, family, nodeList(without), family, family.Other()))
+				what, family.proper(), family.proper(), nodeList(without), family.proper(), family.Other().proper()))
 		default:
 			lacking := v.nodesWithout(family.Other())
 			if len(lacking) == 0 {
@@ -124,7 +124,7 @@ func (v *validator) underlays() []Family {
 			}
 			v.report(without[0].addressesAt[0].problem("No common underlay",
 				"%s pods need a family of addresses that every node has: %s has no %s address, and %s no %s one.",
-				family, nodeList(without), family, nodeList(lacking), family.Other()))
+				family.proper(), nodeList(without), family.proper(), nodeList(lacking), family.Other().proper()))
 			return found // the other pod family would say the same
 		}
 	}
@@ -225,14 +225,14 @@ func (v *validator) deviceNames(families []Family) {
 	if n.Backend.Type == VXLAN {
 		for _, f := range families {
 			name, at := n.Backend.Device.Get(f), n.device.Get(f)
-			if at.rng.Filename == "" {
+			if !at.inFile() {
 				at = n.backend
 			}
-			what := fmt.Sprintf("the VTEP over %s", f)
+			what := fmt.Sprintf("the VTEP over %s", f.proper())
 			if other, ok := made[name]; ok {
 				v.report(at.problem("Two interfaces of one name", "%q is the name of %s and of %s.", name, other, what))
 			} else if err := checkIfName(name); err != nil {
-				v.report(at.problem("Unsuitable interface name", "The VTEP over %s would be called %q: %s. Give it a name, as in device = { %s = \"polder6\" }.", f, name, err, f))
+				v.report(at.problem("Unsuitable interface name", "The VTEP over %s would be called %q: %s. Give it a name, as in device = { %s = \"polder6\" }.", f.proper(), name, err, f))
 			}
 			made[name] = what
 		}
@@ -274,12 +274,12 @@ func (v *validator) vtepMACs(f Family) {
 			continue
 		}
 		at := n.vtepMAC.Get(f)
-		if at.rng.Filename == "" {
+		if !at.inFile() {
 			at = first.vtepMAC.Get(f)
 		}
-		if at.rng.Filename == "" {
+		if !at.inFile() {
 			at = n.place
 		}
-		v.report(at.problem("Two VTEPs with one MAC", "The VTEPs of the nodes %s and %s over %s both have the MAC %s. Set vtep_mac of one of them to another address.", first.Name, n.Name, f, mac))
+		v.report(at.problem("Two VTEPs with one MAC", "The VTEPs of the nodes %s and %s over %s both have the MAC %s. Set vtep_mac of one of them to another address.", first.Name, n.Name, f.proper(), mac))
 	}
 }

@@ -66,7 +66,7 @@ func (v *validator) endpointAddress(e *endpointDecl, node *nodeDecl, a netip.Add
 	if !ok {
 		if v.network != nil && v.network.ranges && node.subnetsKnown {
 			if _, ok := v.network.PodRange(family); !ok {
-				v.report(at.problem("No such pod family", "Endpoint %s has the address %s, and pod_cidrs has no %s CIDR.", e.Name, a, family))
+				v.report(at.problem("No such pod family", "Endpoint %s has the address %s, and pod_cidrs has no %s CIDR.", e.Name, a, family.proper()))
 			}
 		}
 		return

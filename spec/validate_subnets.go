@@ -35,17 +35,17 @@ func (v *validator) subnetFits(n *nodeDecl, i int) bool {
 	switch {
 	case !ok:
 		if v.network.ranges {
-			v.report(at.problem("No such pod family", "Node %s has the subnet %s, and pod_cidrs has no %s CIDR.", n.Name, p, family))
+			v.report(at.problem("No such pod family", "Node %s has the subnet %s, and pod_cidrs has no %s CIDR.", n.Name, p, family.proper()))
 		}
 		return false
 	case !r.CIDR.Overlaps(p) || p.Bits() < r.CIDR.Bits():
 		v.report(at.problem("Subnet outside the pod CIDR", "The subnet %s of node %s is not in the pod CIDR %s.", p, n.Name, r.CIDR))
 	case p.Bits() != r.SubnetLen:
-		v.report(at.problem("Misaligned subnet", "Every %s subnet is a /%d (subnet_len), and the one of node %s is the /%d %s.", family, r.SubnetLen, n.Name, p.Bits(), p))
+		v.report(at.problem("Misaligned subnet", "Every %s subnet is a /%d (subnet_len), and the one of node %s is the /%d %s.", family.proper(), r.SubnetLen, n.Name, p.Bits(), p))
 	case p.Addr().Less(r.SubnetMin):
-		v.report(at.problem("Subnet out of range", "The subnet %s of node %s is before subnet_min, %s. To use it, set subnet_min = %q.", p, n.Name, r.SubnetMin, p.Addr()))
+		v.report(at.problem("Subnet out of range", "The subnet %s of node %s is before subnet_min, %s. To use it, let subnet_min be %s.", p, n.Name, r.SubnetMin, p.Addr()))
 	case r.SubnetMax.Less(p.Addr()):
-		v.report(at.problem("Subnet out of range", "The subnet %s of node %s is after subnet_max, %s. To use it, set subnet_max = %q.", p, n.Name, r.SubnetMax, p.Addr()))
+		v.report(at.problem("Subnet out of range", "The subnet %s of node %s is after subnet_max, %s. To use it, let subnet_max be %s.", p, n.Name, r.SubnetMax, p.Addr()))
 	default:
 		return true
 	}
@@ -57,7 +57,7 @@ func (v *validator) subnetsComplete(n *nodeDecl) {
 	var missing []string
 	for _, r := range v.network.Pods {
 		if _, ok := n.Subnet(r.Family()); !ok {
-			missing = append(missing, r.Family().String())
+			missing = append(missing, r.Family().proper())
 		}
 	}
 	if len(missing) == 0 {

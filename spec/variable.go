@@ -61,14 +61,14 @@ func (s *section) variable(name string, at place, g given, isGiven bool, files m
 		}
 		typed = true
 	}
-	conform := func(v value, whose string) cty.Value {
+	conform := func(v value, what string) cty.Value {
 		if defaults != nil && !v.IsNull() {
 			v.Value = defaults.Apply(v.Value)
 		}
 		converted, err := convert.Convert(v.Value, typ)
 		if err != nil {
-			diag := v.problem("Unsuitable value for variable", "%s of the variable %q is not a %s: %s.", whose, name, typeexpr.TypeString(typ), err)
-			if v.rng.Filename == "" {
+			diag := v.problem("Unsuitable value for variable", "The variable %q is a %s, and %s is not: %s.", name, typeexpr.TypeString(typ), what, err)
+			if !v.inFile() {
 				diag.Subject = at.rng.Ptr()
 			}
 			s.report(diag)
@@ -81,7 +81,7 @@ func (s *section) variable(name string, at place, g given, isGiven bool, files m
 		def.Value, st = cty.NullVal(typ), known // a default of null is one
 	}
 	if st == known {
-		def.Value = conform(def, "The default")
+		def.Value = conform(def, "its default")
 	}
 	switch {
 	case isGiven:
@@ -90,7 +90,7 @@ func (s *section) variable(name string, at place, g given, isGiven bool, files m
 		if diags.HasErrors() {
 			return cty.DynamicVal
 		}
-		return conform(value{val, g.place}, "The value that "+g.origin+" gives")
+		return conform(value{val, g.place}, "the value given by "+g.origin)
 	case st == known:
 		return def.Value
 	case st == absent:
