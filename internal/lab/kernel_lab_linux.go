@@ -269,8 +269,8 @@ func (l *Lab) Names() []string { return slices.Sorted(maps.Keys(l.machines)) }
 // looks for its spec.
 func (l *Lab) MountSpec(dir string) error {
 	for _, n := range l.machines {
-		if err := n.Do(func() error { return unix.Mount(dir, specDir, "", unix.MS_BIND|unix.MS_REC, "") }); err != nil {
-			return fmt.Errorf("mounting %s on %s's %s: %w", dir, n.name, specDir, err)
+		if err := n.Do(func() error { return unix.Mount(dir, SpecDir, "", unix.MS_BIND|unix.MS_REC, "") }); err != nil {
+			return fmt.Errorf("mounting %s on %s's %s: %w", dir, n.name, SpecDir, err)
 		}
 	}
 	return nil
@@ -283,6 +283,10 @@ func (l *Lab) SyncPodMTU() error {
 	for _, p := range l.blueprint.pods {
 		h := l.machines[p.node].handle
 		port, err := h.LinkByName(p.port)
+		var gone netlink.LinkNotFoundError
+		if errors.As(err, &gone) {
+			continue // somebody took it away, to see what happens
+		}
 		if err != nil {
 			return fmt.Errorf("finding the veth of pod %s: %w", p.name, err)
 		}

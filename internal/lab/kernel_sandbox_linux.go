@@ -33,12 +33,6 @@ const (
 	firstFD  = 3
 )
 
-// binDir holds the program under the name polder, in the sandbox's PATH.
-const binDir = "/etc/polder-lab/bin"
-
-// specDir is where polder looks for its spec by default.
-const specDir = "/etc/polder"
-
 func init() {
 	// The main goroutine keeps the main thread, and nobody else gets it. That
 	// thread's namespaces are what /proc/self/ns shows, and PDEATHSIG fires
@@ -236,7 +230,16 @@ func startInside() (*os.Process, error) {
 	}
 	// The main thread lives as long as PID 1 itself, so that no death signal
 	// is needed here: the PID namespace ends with it.
-	return os.StartProcess(self, os.Args, &os.ProcAttr{Files: files})
+	child, err := os.StartProcess(self, os.Args, &os.ProcAttr{Files: files})
+	// A listener must not live on here when the child has closed it.
+	closeAll(files[firstFD:])
+	return child, err
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // mountSandbox gives the sandbox its own /proc, /run and /etc. Nothing is
@@ -284,7 +287,7 @@ func mountEtc() error {
 	if err := unix.Mount("tmpfs", stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 		return fmt.Errorf("mounting a tmpfs for /etc: %w", err)
 	}
-	for _, dir := range []string{host, filepath.Base(specDir), strings.TrimPrefix(binDir, "/etc/")} {
+	for _, dir := range []string{host, filepath.Base(SpecDir), strings.TrimPrefix(binDir, "/etc/")} {
 		if err := os.MkdirAll(filepath.Join(stage, dir), 0o755); err != nil {
 			return err
 		}
@@ -295,7 +298,7 @@ func mountEtc() error {
 		return fmt.Errorf("mounting /etc: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == filepath.Base(specDir) {
+		if e.Name() == filepath.Base(SpecDir) {
 			continue
 		}
 		target := filepath.Join(host, e.Name())

@@ -9,13 +9,17 @@
 // kernel refuses unshare(CLONE_NEWUSER) to a process with more than one.
 package lab
 
-import (
-	"os"
-)
+import "os"
 
 // requireEnv makes tests that need the kernel fail where they would be
 // skipped, so that they do not rot unseen.
 const requireEnv = "POLDER_KERNEL"
+
+// binDir holds the program under the name polder, in the sandbox's PATH.
+const binDir = "/etc/polder-lab/bin"
+
+// SpecDir is where polder looks for its spec by default.
+const SpecDir = "/etc/polder"
 
 // unavailable says why there is no sandbox. It is set by Main.
 var unavailable error = errNotEntered

@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/gohcl"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // Topology is what a lab file describes: links, and the machines on them.
@@ -173,5 +175,11 @@ func decodeList[T any](expr hcl.Expression, want string, parse func(string) (T, 
 		}
 		*into = append(*into, v)
 	}
+	return diags
+}
+
+// Check finds where the lab and a spec do not fit together. Up does it, too.
+func (t *Topology) Check(s *spec.Spec) hcl.Diagnostics {
+	_, diags := t.complete(s)
 	return diags
 }
