@@ -1,6 +1,13 @@
 package view
 
-import "github.com/hashicorp/hcl/v2"
+import (
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/poldernet/polder/spec"
+)
 
 // Validation is what `validate --json` prints.
 type Validation struct {
@@ -56,4 +63,11 @@ func NewValidation(diags hcl.Diagnostics) Validation {
 		v.Diagnostics = append(v.Diagnostics, model)
 	}
 	return v
+}
+
+// WriteValid says that the spec at path has no mistakes.
+func WriteValid(w io.Writer, t Text, path string, s *spec.Spec) error {
+	_, err := fmt.Fprintf(w, "%s %s is valid: %s, %s.\n", t.good("Success!"), path,
+		count(len(s.Nodes), "node"), count(len(s.Endpoints), "endpoint"))
+	return err
 }

@@ -138,7 +138,8 @@ func (p Plan) writeChanges(b *bytes.Buffer, t Text) {
 		if seen[g] == 0 {
 			order = append(order, g)
 		}
-		if seen[g]++; seen[g] <= limit {
+		seen[g]++
+		if seen[g] <= limit {
 			writeChange(b, t, c)
 		}
 	}

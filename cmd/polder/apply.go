@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/reconcile"
+)
+
+func newApplyCommand(a *app) *cobra.Command {
+	var c changer
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Make this node match the spec",
+		Long: `apply prints the plan, asks for the word "yes", does what the plan says, and
+reads the kernel again to see that it is so. Only "yes" is taken as consent;
+where standard input is not a terminal, the word is read from it all the same.
+
+One object that fails does not keep the others from being done. All failures
+are listed at the end and the exit status is then 1, as it is when something
+that is not polder's is in the way or the user declines.`,
+		Example: `  polder apply
+  polder apply --auto-approve
+  polder apply --auto-approve --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := a.options()
+			if err != nil {
+				return err
+			}
+			return c.run(cmd.Context(), a, options, reconcile.ModeApply)
+		},
+	}
+	c.addFlags(cmd)
+	return cmd
+}
+
+// changer is what apply, destroy and release have in common: show the plan,
+// ask, do it, say what became of it.
+type changer struct {
+	autoApprove bool
+	asJSON      bool
+	verbose     bool
+}
+
+func (c *changer) addFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&c.autoApprove, "auto-approve", false, "do not ask")
+	flags.BoolVar(&c.asJSON, "json", false, "print the plan, each outcome and the result as lines of JSON; needs --auto-approve")
+	flags.BoolVarP(&c.verbose, "verbose", "v", false, "show every change of long plans")
+}
+
+func (c *changer) run(ctx context.Context, a *app, options reconcile.Options, mode reconcile.Mode) (err error) {
+	if c.asJSON && !c.autoApprove {
+		return usageError{errors.New("--json needs --auto-approve: the question would not be JSON"), "polder " + string(mode)}
+	}
+	applier, err := reconcile.OpenApplier(options)
+	if err != nil {
+		return err
+	}
+	defer closing(applier, &err)
+	plan, err := applier.Plan(ctx, mode)
+	if err != nil {
+		return err
+	}
+	text := a.text(a.out)
+	text.Verbose = c.verbose
+	if c.asJSON {
+		err = view.WriteJSON(a.out, view.NewPlan(plan))
+	} else {
+		err = view.NewPlan(plan).WriteText(a.out, text)
+	}
+	if err != nil {
+		return err
+	}
+	if !plan.Empty() && !c.autoApprove {
+		if err := a.confirm(ctx, mode); err != nil {
+			return err
+		}
+	}
+	return c.apply(ctx, a, applier, plan, text)
+}
+
+// applier is what apply needs of reconcile.Applier.
+type applier interface {
+	Apply(ctx context.Context, plan *reconcile.Plan, report func(reconcile.Outcome)) (*reconcile.Result, error)
+}
+
+// apply does what the plan says. An empty plan is not applied, but its
+// result is told all the same where a program reads.
+func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reconcile.Plan, text view.Text) error {
+	result := &reconcile.Result{}
+	var outcomes []reconcile.Outcome
+	var ended, writing error
+	if !plan.Empty() {
+		p := progress{c: c, out: a.out, text: text, total: len(plan.Changes)}
+		result, ended = applier.Apply(ctx, plan, func(o reconcile.Outcome) {
+			outcomes = append(outcomes, o)
+			// A terminal that has gone away is no reason to leave the node
+			// half done: the apply goes on and the error is told at the end.
+			writing = errors.Join(writing, p.report(o))
+		})
+		if result == nil {
+			result = &reconcile.Result{}
+		}
+		if ctx.Err() != nil {
+			ended = errors.New("interrupted; what is done stays done, and another " + string(plan.Mode) + " goes on from there")
+		}
+	}
+	model := view.NewResult(plan, outcomes, result.Remaining, ended)
+	switch {
+	case c.asJSON:
+		writing = errors.Join(writing, view.WriteJSON(a.out, model))
+	case !plan.Empty():
+		writing = errors.Join(writing, model.WriteText(a.out, text))
+	}
+	if writing != nil {
+		return fmt.Errorf("writing the report: %w", writing)
+	}
+	if !model.Complete {
+		return exitError
+	}
+	return nil
+}
+
+// confirm asks for the word "yes".
+func (a *app) confirm(ctx context.Context, mode reconcile.Mode) error {
+	question := map[reconcile.Mode]string{
+		reconcile.ModeApply:   "Do you want to do this?",
+		reconcile.ModeDestroy: "Do you want to remove all this? Pods lose their network.",
+		reconcile.ModeRelease: "Do you want to let go of all this? It stays, and polder no longer looks after it.",
+	}[mode]
+	if _, err := fmt.Fprintf(a.out, "\n%s\n  Only \"yes\" is accepted: ", question); err != nil {
+		return fmt.Errorf("asking: %w", err)
+	}
+	answer := make(chan string, 1)
+	go func() {
+		// A read from a terminal cannot be cancelled; after a signal the
+		// process ends and takes the reader with it.
+		line, err := bufio.NewReader(a.in).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			line = ""
+		}
+		answer <- strings.TrimSpace(line)
+	}()
+	var got string
+	select {
+	case got = <-answer:
+	case <-ctx.Done():
+	}
+	if !isTerminal(a.in) || ctx.Err() != nil {
+		fmt.Fprintln(a.out) // nobody pressed Enter
+	}
+	if got != "yes" {
+		fmt.Fprintf(a.out, "\n%s cancelled. Nothing was changed.\n", strings.ToUpper(string(mode[:1]))+string(mode[1:]))
+		return exitError
+	}
+	return nil
+}
+
+// progress reports outcomes as they come. Long applies report every
+// progressStep changes and every failure.
+type progress struct {
+	c     *changer
+	out   io.Writer
+	text  view.Text
+	total int
+	done  int
+}
+
+const progressStep = 500
+
+func (p *progress) report(o reconcile.Outcome) error {
+	p.done++
+	model := view.NewOutcome(o)
+	switch {
+	case p.c.asJSON:
+		return view.WriteJSON(p.out, model)
+	case p.total <= progressStep || p.c.verbose || !model.Done:
+		return model.WriteText(p.out, p.text)
+	case p.done%progressStep == 0:
+		_, err := fmt.Fprintf(p.out, "  %d of %d done\n", p.done, p.total)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/reconcile"
+)
+
+func newDestroyCommand(a *app) *cobra.Command {
+	var c changer
+	cmd := &cobra.Command{
+		Use:   "destroy",
+		Short: "Remove everything of polder's from this node",
+		Long: `destroy removes all objects that carry polder's mark and puts sysctls back to
+what they were before the first apply. It needs no spec: the marks are in the
+kernel. Objects of others stay. To keep the network and only take polder's mark
+off, use release.`,
+		Example: `  polder destroy
+  polder destroy --auto-approve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := a.optionsWithoutSpec(cmd)
+			if err != nil {
+				return err
+			}
+			return c.run(cmd.Context(), a, options, reconcile.ModeDestroy)
+		},
+	}
+	c.addFlags(cmd)
+	return cmd
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/poldernet/polder/internal/lab"
+)
+
+// documents are all that have commands in them.
+func documents(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(files, "../../README.md")
+}
+
+// transcript is one command of a document with the output shown below it.
+type transcript struct {
+	line    int
+	command string
+	output  []string
+}
+
+// blocks returns the lines of a document's fenced blocks of one kind. A blank
+// line stands between two blocks; lines keep their numbers.
+func blocks(text, kind string) map[int]string {
+	lines := map[int]string{}
+	inside := false
+	for i, line := range strings.Split(text, "\n") {
+		if fence, ok := strings.CutPrefix(line, "```"); ok {
+			inside = fence == kind
+			continue
+		}
+		if inside {
+			lines[i+1] = line
+		}
+	}
+	return lines
+}
+
+// transcripts reads the console blocks of a document.
+func transcripts(text string) []transcript {
+	var list []transcript
+	lines := blocks(text, "console")
+	for i := range strings.Count(text, "\n") + 1 {
+		line, inside := lines[i+1]
+		if !inside {
+			continue
+		}
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			list = append(list, transcript{line: i + 1, command: command})
+		} else if n := len(list); n > 0 {
+			list[n-1].output = append(list[n-1].output, line)
+		}
+	}
+	return list
+}
+
+// pattern matches the output that a document shows. "..." stands for any text
+// in a line, and for any lines where it stands alone.
+func (c transcript) pattern() *regexp.Regexp {
+	var b strings.Builder
+	b.WriteString(`\A`)
+	for _, line := range c.output {
+		if line == "..." {
+			b.WriteString(`(?:.*\n)*?`)
+			continue
+		}
+		b.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), `\.\.\.`, `.*`) + `\n`)
+	}
+	b.WriteString(`\z`)
+	return regexp.MustCompile(b.String())
+}
+
+// TestDocumentsTellTheTruth runs what the documents show, each document in a
+// lab of its own, and compares what is printed.
+func TestDocumentsTellTheTruth(t *testing.T) {
+	lab.Require(t)
+	for _, file := range documents(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands := transcripts(string(text))
+		if len(commands) == 0 {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			l, err := upExample("dual-stack")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			for _, c := range commands {
+				cmd := l.Node("n1").Command(context.Background(), "sh", "-c", c.command)
+				cmd.Env = append(os.Environ(), "NO_COLOR=1")
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("line %d: %s: %v\n%s", c.line, c.command, err, out)
+				}
+				if !c.pattern().Match(out) {
+					t.Errorf("line %d: %s prints\n%s\nand not\n%s", c.line, c.command, out, strings.Join(c.output, "\n"))
+				}
+			}
+		})
+	}
+}
+
+// TestDocumentsUseRealFlags looks at the commands for real hosts, which no
+// test runs.
+func TestDocumentsUseRealFlags(t *testing.T) {
+	for _, file := range documents(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for number, line := range blocks(string(text), "sh") {
+			line = strings.TrimPrefix(line, "sudo ")
+			if args, ok := strings.CutPrefix(line, "polder "); ok {
+				if err := parses(strings.Fields(args)); err != nil {
+					t.Errorf("%s:%d: %s: %v", filepath.Base(file), number, line, err)
+				}
+			}
+		}
+	}
+}
+
+func TestPattern(t *testing.T) {
+	shown := transcripts("```console\n$ polder plan\nPlan: ...\n\n...\nend.\n```\n```sh\n$ no\n```\n")
+	if len(shown) != 1 || shown[0].command != "polder plan" {
+		t.Fatalf("got %+v", shown)
+	}
+	for out, want := range map[string]bool{
+		"Plan: 3 to add\n\na\nb\nend.\n": true,
+		"Plan: \n\nend.\n":               true,
+		"Plan: 3 to add\na\nend.\n":      false,
+		"Plan: 3 to add\n\na\nendx\n":    false,
+		"Plan: 3 to add\n\nend.\nmore\n": false,
+		"x Plan: 3 to add\n\nend.\n":     false,
+	} {
+		if got := shown[0].pattern().MatchString(out); got != want {
+			t.Errorf("%q: %t, want %t", out, got, want)
+		}
+	}
+}

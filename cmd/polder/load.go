@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"io"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
+)
+
+// diagnosticWidth is where a terminal's lines of text are wrapped, in columns.
+const diagnosticWidth = 80
+
+// inputs are the values of the spec's variables, as the user gives them.
+func (a *app) inputs() spec.Inputs {
+	return spec.Inputs{Vars: a.vars, VarFiles: a.varFiles, Environ: a.environ}
+}
+
+// load reads the spec and prints what is wrong with it. After a printed error
+// the command has nothing to add: it ends with exitError.
+func (a *app) load() (*spec.Config, error) {
+	config, diags := spec.Load(a.specPath, a.inputs())
+	if err := a.printDiagnostics(config, diags); err != nil {
+		return nil, err
+	}
+	if diags.HasErrors() {
+		return nil, exitError
+	}
+	return config, nil
+}
+
+// options reads the spec and finds this node in it.
+func (a *app) options() (reconcile.Options, error) {
+	node, err := a.nodeName()
+	if err != nil {
+		return reconcile.Options{}, err
+	}
+	config, err := a.load()
+	if err != nil {
+		return reconcile.Options{}, err
+	}
+	if diags := config.CheckNode(node); diags.HasErrors() {
+		return reconcile.Options{}, errors.Join(a.printDiagnostics(config, diags), exitError)
+	}
+	return reconcile.Options{Spec: config.Spec, Node: node, StateDir: a.stateDir}, nil
+}
+
+// optionsWithoutSpec are for what works by the marks in the kernel. A spec is
+// read only where the user names one.
+func (a *app) optionsWithoutSpec(cmd *cobra.Command) (reconcile.Options, error) {
+	if cmd.Flags().Changed("spec") {
+		return a.options()
+	}
+	node, err := a.nodeName()
+	return reconcile.Options{Node: node, StateDir: a.stateDir}, err
+}
+
+func (a *app) printDiagnostics(config *spec.Config, diags hcl.Diagnostics) error {
+	if len(diags) == 0 {
+		return nil
+	}
+	var width uint // logs and editors wrap by themselves, and grep wants whole lines
+	if isTerminal(a.err) {
+		width = diagnosticWidth
+	}
+	return config.WriteDiagnostics(a.err, diags, a.color(a.err), width)
+}
+
+// completeNodes offers the names of the spec's nodes to the shell.
+func (a *app) completeNodes(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	config, diags := spec.Load(a.specPath, a.inputs())
+	if diags.HasErrors() {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, n := range config.Spec.Nodes {
+		names = append(names, n.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// closing closes what a command opened and keeps the error, if there is none
+// before it.
+func closing(c io.Closer, err *error) {
+	if closed := c.Close(); *err == nil {
+		*err = closed
+	}
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/reconcile"
+)
+
+func newReleaseCommand(a *app) *cobra.Command {
+	var c changer
+	cmd := &cobra.Command{
+		Use:   "release",
+		Short: "Leave the network as it is and take polder's mark off",
+		Long: `release takes polder's mark off all objects that carry it and leaves the
+objects, so that something else can look after them. It needs no spec. What
+polder adopted is then as it was before; a later apply adopts it again.`,
+		Example: `  polder release
+  polder release --auto-approve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			options, err := a.optionsWithoutSpec(cmd)
+			if err != nil {
+				return err
+			}
+			return c.run(cmd.Context(), a, options, reconcile.ModeRelease)
+		},
+	}
+	c.addFlags(cmd)
+	return cmd
+}
