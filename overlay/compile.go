@@ -30,6 +30,12 @@ type Peer struct {
 	NextHop uint32     // nexthop object ID
 }
 
+// Leads says that an observed state holds the way to a peer.
+func (d *Desired) Leads(observed State, p Peer) bool {
+	key := RouteKey{p.Subnet, defaultMetric(spec.FamilyOf(p.Subnet.Addr()))}
+	return observed.Routes[key] == d.Routes[key] && observed.NextHops[p.NextHop] == d.NextHops[p.NextHop]
+}
+
 // Overhead of VXLAN in bytes (RFC 7348, section 5): outer IP, UDP 8, VXLAN 8,
 // inner Ethernet 14.
 const vxlanOverhead = 8 + 8 + 14
@@ -335,4 +341,10 @@ func bridgeCall(f spec.Family) string {
 		return "net/bridge/bridge-nf-call-iptables"
 	}
 	return "net/bridge/bridge-nf-call-ip6tables"
+}
+
+// Owns says that a link is one that the spec makes.
+func (d *Desired) Owns(link string) bool {
+	_, ok := d.Links[link]
+	return ok
 }

@@ -13,6 +13,7 @@ import (
 type Plan struct {
 	Ops       []Op // in the order in which they are to be applied
 	Conflicts []change.Conflict
+	Warnings  []string
 }
 
 // Why an operation is there, where its attributes alone do not say it. These
@@ -54,13 +55,14 @@ func Diff(desired *Desired, observed State) Plan {
 	d.fdb()
 	d.nextHops()
 	d.routes()
-	return Plan{Ops: d.ops(), Conflicts: d.conflicts}
+	return Plan{Ops: d.ops(), Conflicts: d.conflicts, Warnings: d.warnings}
 }
 
 type differ struct {
 	want, have State
 	pods       []netip.Prefix
 	conflicts  []change.Conflict
+	warnings   []string
 
 	blocked     map[string]bool // wanted links whose name is taken: nothing on them is planned
 	leaving     map[string]bool // observed links that are deleted, with all that is on them

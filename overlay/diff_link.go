@@ -20,9 +20,24 @@ func (d *differ) links() {
 		p := d.roomPhase(have)
 		d.gone[name], d.leaving[name] = p == phaseMakeRoom, true
 		d.loose(p, have, "")
+		d.warnPorts(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {
 		d.link(d.want.Links[name])
+	}
+}
+
+// warnPorts says whose network goes with a bridge.
+func (d *differ) warnPorts(bridge string) {
+	var cut []string
+	for link, have := range d.have.Ports {
+		if _, moves := d.want.Ports[link]; have.Master == bridge && !moves {
+			cut = append(cut, link)
+		}
+	}
+	if len(cut) > 0 {
+		slices.Sort(cut)
+		d.warnings = append(d.warnings, fmt.Sprintf("bridge %s is removed while %s are its ports: what is behind them loses its network", bridge, strings.Join(cut, ", ")))
 	}
 }
 

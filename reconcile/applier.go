@@ -1,0 +1,181 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/overlay"
+)
+
+// Applier is a Planner that can also write. While it is open, no other polder
+// changes this network namespace.
+type Applier struct {
+	*Planner
+	lock    *net.UnixListener
+	network *overlay.Writer
+	ruleset *nft.Writer
+}
+
+// OpenApplier opens an applier for the calling thread's network namespace. The
+// error is ErrBusy while another has it.
+func OpenApplier(o Options) (_ *Applier, err error) {
+	a := &Applier{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	if a.lock, err = lock(); err != nil {
+		return nil, err
+	}
+	if a.Planner, err = Open(o); err != nil {
+		return nil, err
+	}
+	if a.network, err = overlay.OpenWriter(); err != nil {
+		return nil, err
+	}
+	if a.ruleset, err = nft.OpenWriter(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Close closes the handles and lets go of the lock.
+func (a *Applier) Close() error {
+	var errs []error
+	if a.ruleset != nil {
+		errs = append(errs, a.ruleset.Close())
+	}
+	if a.network != nil {
+		errs = append(errs, a.network.Close())
+	}
+	if a.Planner != nil {
+		errs = append(errs, a.Planner.Close())
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	errUnguarded  = errors.New("not attempted, because the rules that guard it could not be written")
+	errUnrecorded = errors.New("not attempted, because the value from before could not be kept")
+)
+
+// Apply carries a plan out, reports each change as it is done or fails, and
+// reads the kernel again. A change that fails does not stop the others. The
+// error is for what concerns the whole: the end of ctx, or a second reading
+// that failed; what was done until then is in the result.
+//
+// Rules come before the network that they guard, and go after it.
+func (a *Applier) Apply(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
+	run := applying{Applier: a, plan: plan, result: &Result{}, report: report}
+	if plan.Empty() {
+		return run.result, nil
+	}
+	if plan.Mode == ModeApply {
+		run.rules(ctx)
+		run.objects(ctx)
+	} else {
+		run.objects(ctx)
+		run.rules(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return run.result, err
+	}
+	return run.result, run.verify(ctx)
+}
+
+// applying is one plan on its way into the kernel.
+type applying struct {
+	*Applier
+	plan      *Plan
+	result    *Result
+	report    func(Outcome)
+	unguarded bool // a first ruleset could not be written
+}
+
+func (r *applying) outcome(o Outcome) {
+	r.result.Outcomes = append(r.result.Outcomes, o)
+	r.report(o)
+}
+
+// rules commits the nftables part.
+func (r *applying) rules(ctx context.Context) {
+	w := r.plan.work
+	if w.rules.Empty() {
+		return
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = r.ruleset.Commit(ctx, w.rules, w.gen)
+	}
+	r.unguarded = err != nil && !w.guarded
+	for _, c := range w.rules.Changes() {
+		if err != nil {
+			r.outcome(Outcome{c, fmt.Errorf("writing %s %s: %w", c.Kind, c.Name, err)})
+			continue
+		}
+		r.outcome(Outcome{c, nil})
+	}
+}
+
+// objects writes links, addresses, routes and the rest of the network.
+func (r *applying) objects(ctx context.Context) {
+	ops := r.plan.work.network.Ops
+	if r.unguarded {
+		for _, op := range ops {
+			if !op.Hidden {
+				r.outcome(Outcome{op.Change, errUnguarded})
+			}
+		}
+		return
+	}
+	memory := r.plan.work.memory.remember(ops, r.plan.work.desired.Owns)
+	if err := memory.save(r.options.StateDir); err != nil {
+		ops = r.withoutForeign(ops, err)
+	}
+	r.network.Apply(ctx, ops, func(i int, err error) {
+		if !ops[i].Hidden || err != nil {
+			r.outcome(Outcome{ops[i].Change, err})
+		}
+	})
+}
+
+// withoutForeign leaves out the operations that change what is not ours: with
+// no record of the value from before, it could not be put back.
+func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
+	var rest []overlay.Op
+	for _, op := range ops {
+		path, _, _, sysctl := op.Sysctl()
+		_, _, _, enslaved := op.Enslaved()
+		if enslaved || sysctl && !r.plan.work.desired.Owns(overlay.SysctlLink(path)) {
+			r.outcome(Outcome{op.Change, fmt.Errorf("%w: %w", errUnrecorded, cause)})
+			continue
+		}
+		rest = append(rest, op)
+	}
+	return rest
+}
+
+// verify reads the kernel again, notes what is still different, and forgets
+// what has been put back.
+func (r *applying) verify(ctx context.Context) error {
+	v, err := r.look(ctx, r.plan.Mode)
+	if err != nil {
+		return fmt.Errorf("verifying: %w", err)
+	}
+	r.result.Remaining = v.plan(r.plan.Mode, r.plan.Node).Changes
+	left := v.memory.forget(v.desired, v.observed)
+	if r.plan.Mode == ModeRelease {
+		left = newMemory() // what we wrote stays, and is nobody's to put back
+	}
+	if err := left.save(r.options.StateDir); err != nil {
+		return fmt.Errorf("verifying: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/poldernet/polder/overlay"
+)
+
+// memory is what we changed on objects that are not ours, so that it can be
+// put back: sysctls, and the bridge of an endpoint's interface. It lives in the
+// state directory, by default below /run: after a reboot the kernel begins with
+// its own values, and so does the memory.
+type memory struct {
+	Version int                   `json:"version"`
+	Sysctls map[string]remembered `json:"sysctls"` // by path below /proc/sys
+	Masters map[string]remembered `json:"masters"` // by link
+}
+
+// remembered is one value, as it was and as we wrote it.
+type remembered struct {
+	Before string `json:"before"`
+	Ours   string `json:"ours"`
+}
+
+const memoryVersion = 1
+
+func newMemory() memory {
+	return memory{memoryVersion, map[string]remembered{}, map[string]remembered{}}
+}
+
+func memoryFile(dir string) string { return filepath.Join(dir, "remembered.json") }
+
+func loadMemory(dir string) (memory, error) {
+	m := newMemory()
+	b, err := os.ReadFile(memoryFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, fmt.Errorf("reading what was remembered: %w", err)
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return m, fmt.Errorf("reading %s: %w: values from before polder are unknown; correct the file, or delete it to forget them", memoryFile(dir), err)
+	}
+	if m.Version != memoryVersion {
+		return m, fmt.Errorf("%s is of version %d, and this polder knows version %d", memoryFile(dir), m.Version, memoryVersion)
+	}
+	return m, nil
+}
+
+// save writes the memory so that a crash leaves the old file or the new one.
+// One that holds nothing leaves no file.
+func (m memory) save(dir string) error {
+	file := memoryFile(dir)
+	if len(m.Sysctls) == 0 && len(m.Masters) == 0 {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forgetting what was remembered: %w", err)
+		}
+		return nil
+	}
+	b, err := json.MarshalIndent(m, "", "\t")
+	if err != nil {
+		return fmt.Errorf("remembering: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("remembering: %w", err)
+	}
+	if err := writeAtomically(file, append(b, '\n')); err != nil {
+		return fmt.Errorf("remembering: %w", err)
+	}
+	return nil
+}
+
+func writeAtomically(file string, b []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// keepAdvertised adds the links whose accept_ra we raised to those that get
+// their default route from router advertisements: a route that has run out is
+// no reason to stop listening for the next one.
+func (m memory) keepAdvertised(facts *overlay.Facts) {
+	for path := range m.Sysctls {
+		link, ok := strings.CutPrefix(path, "net/ipv6/conf/")
+		if !ok {
+			continue
+		}
+		link, ok = strings.CutSuffix(link, "/accept_ra")
+		if _, there := facts.Links[link]; ok && there && !slices.Contains(facts.RADefaults, link) {
+			facts.RADefaults = append(facts.RADefaults, link)
+		}
+	}
+}
+
+// restore makes the values from before us part of what is desired, where the
+// spec no longer wants ours and nobody has changed them since.
+func (m memory) restore(desired *overlay.Desired, observed overlay.State) {
+	for path, r := range m.Sysctls {
+		if _, wanted := desired.Sysctls[path]; !wanted && observed.Sysctls[path] == r.Ours {
+			desired.Sysctls[path] = r.Before
+		}
+	}
+	for link, r := range m.Masters {
+		port, there := observed.Ports[link]
+		if there && !desired.Declared[link] && port.Master == r.Ours {
+			port.Master, port.Hairpin = r.Before, false
+			desired.Ports[link] = port
+		}
+	}
+}
+
+// remember notes, before ops are applied, what they are about to change on
+// objects that are not ours. It returns a copy.
+func (m memory) remember(ops []overlay.Op, ours func(link string) bool) memory {
+	next := m.clone()
+	for _, op := range ops {
+		if path, before, after, ok := op.Sysctl(); ok && !ours(overlay.SysctlLink(path)) {
+			note(next.Sysctls, path, before, after)
+		}
+		if link, before, after, ok := op.Enslaved(); ok {
+			note(next.Masters, link, before, after)
+		}
+	}
+	return next
+}
+
+func note(values map[string]remembered, key, before, after string) {
+	if old, known := values[key]; known {
+		before = old.Before
+	}
+	values[key] = remembered{before, after}
+}
+
+// forget drops what has been put back, or has been changed by others, so that
+// nothing is left to restore.
+func (m memory) forget(desired *overlay.Desired, observed overlay.State) memory {
+	next := m.clone()
+	for path, r := range m.Sysctls {
+		if now := observed.Sysctls[path]; r.Before == r.Ours || now != r.Ours && desired.Sysctls[path] != r.Ours {
+			delete(next.Sysctls, path)
+		}
+	}
+	for link, r := range m.Masters {
+		if observed.Ports[link].Master != r.Ours || r.Before == r.Ours {
+			delete(next.Masters, link)
+		}
+	}
+	return next
+}
+
+func (m memory) clone() memory {
+	c := newMemory()
+	for k, v := range m.Sysctls {
+		c.Sysctls[k] = v
+	}
+	for k, v := range m.Masters {
+		c.Masters[k] = v
+	}
+	return c
+}
+
+// sysctls lists the switches that the memory knows.
+func (m memory) sysctls() []string {
+	paths := make([]string, 0, len(m.Sysctls))
+	for path := range m.Sysctls {
+		paths = append(paths, path)
+	}
+	return paths
+}

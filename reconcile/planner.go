@@ -1,0 +1,193 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/nft/nat"
+	"github.com/poldernet/polder/overlay"
+	"github.com/poldernet/polder/policy/guard"
+	"github.com/poldernet/polder/spec"
+)
+
+// Options say whose network is reconciled, and with what.
+type Options struct {
+	Spec     *spec.Spec // nil: none is needed, for ModeDestroy and ModeRelease
+	Node     string     // which of the spec's nodes this host is
+	StateDir string     // where values from before polder are kept
+}
+
+// Planner reads the kernel and plans. It holds no handle that can write.
+type Planner struct {
+	options Options
+	network *overlay.Reader
+	ruleset *nft.Reader
+}
+
+// Open opens a planner for the calling thread's network namespace.
+func Open(o Options) (*Planner, error) {
+	network, err := overlay.OpenReader()
+	if err != nil {
+		return nil, err
+	}
+	ruleset, err := nft.OpenReader()
+	if err != nil {
+		return nil, errors.Join(err, network.Close())
+	}
+	return &Planner{o, network, ruleset}, nil
+}
+
+// Close closes the handles.
+func (p *Planner) Close() error { return errors.Join(p.network.Close(), p.ruleset.Close()) }
+
+// work is what stands behind a plan's changes.
+type work struct {
+	desired *overlay.Desired
+	network overlay.Plan
+	rules   *nft.Plan
+	guarded bool // the ruleset is in the kernel already, if not as it should be
+	gen     nft.Generation
+	memory  memory
+}
+
+// Plan reads the kernel and computes what an apply would do.
+func (p *Planner) Plan(ctx context.Context, mode Mode) (*Plan, error) {
+	v, err := p.look(ctx, mode)
+	if err != nil {
+		return nil, err
+	}
+	return v.plan(mode, p.options.Node), nil
+}
+
+// view is everything that one reading of the kernel and the spec give.
+type view struct {
+	desired  *overlay.Desired
+	observed overlay.State
+	wanted   nft.Ruleset
+	rules    nft.Ruleset // as observed, in generation gen
+	gen      nft.Generation
+	memory   memory
+}
+
+// tables are ours, by their name.
+var tables = []nft.TableID{{Family: nft.INet, Name: nft.TableName}, {Family: nft.Bridge, Name: nft.TableName}}
+
+// look reads the kernel and compiles the spec against it.
+func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
+	sp, node, err := p.target(mode)
+	if err != nil {
+		return nil, err
+	}
+	v := &view{}
+	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
+		return nil, err
+	}
+	var facts overlay.Facts
+	v.observed, facts, err = p.network.Read(ctx, overlay.ScopeOf(sp, node))
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel: %w", err)
+	}
+	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
+		return nil, fmt.Errorf("reading nftables: %w", err)
+	}
+	v.memory.keepAdvertised(&facts)
+	if v.desired, err = overlay.Compile(sp, node, facts); err != nil {
+		return nil, err
+	}
+	if sp.Network != nil {
+		v.wanted = nft.Ruleset{nft.Merge(
+			nat.Compile(sp, node),
+			guard.Compile(sp, node, guard.Links{Bridge: v.desired.Bridge, VTEPs: v.desired.VTEPs, Underlay: v.desired.Underlay}),
+		)}
+	}
+	paths := slices.AppendSeq(v.memory.sysctls(), maps.Keys(v.desired.Sysctls))
+	if v.observed.Sysctls, err = p.network.Sysctls(paths); err != nil {
+		return nil, err
+	}
+	v.memory.restore(v.desired, v.observed)
+	return v, nil
+}
+
+// target is the spec and the node that a mode plans for: to remove everything
+// is to want a network without objects.
+func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
+	if mode != ModeApply {
+		return &spec.Spec{}, &spec.Node{}, nil
+	}
+	if p.options.Spec == nil {
+		return nil, nil, errors.New("no spec is loaded")
+	}
+	node := p.options.Spec.Node(p.options.Node)
+	if node == nil {
+		return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)
+	}
+	return p.options.Spec, node, nil
+}
+
+// plan compares.
+func (v *view) plan(mode Mode, node string) *Plan {
+	w := work{desired: v.desired, memory: v.memory, gen: v.gen, guarded: len(v.rules) > 0}
+	if mode == ModeRelease {
+		w.network = overlay.Release(v.observed)
+	} else {
+		w.network = overlay.Diff(v.desired, v.observed)
+	}
+	w.rules = nft.Diff(v.wanted, v.rules)
+	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
+	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)
+	if mode == ModeRelease && w.guarded {
+		plan.Warnings = append(plan.Warnings, "nftables tables cannot be given away: their name is our mark. They are removed, and with them masquerade and the guard of the VXLAN port.")
+	}
+	for _, op := range w.network.Ops {
+		if !op.Hidden {
+			plan.Changes = append(plan.Changes, op.Change)
+		}
+	}
+	plan.Changes = append(plan.Changes, w.rules.Changes()...)
+	return plan
+}
+
+// Status reads the kernel and says how it stands.
+func (p *Planner) Status(ctx context.Context) (*Status, error) {
+	v, err := p.look(ctx, ModeApply)
+	if err != nil {
+		return nil, err
+	}
+	s := &Status{Plan: v.plan(ModeApply, p.options.Node)}
+	for _, peer := range v.desired.Peers {
+		path := PathVXLAN
+		if peer.Direct {
+			path = PathDirect
+		}
+		s.Peers = append(s.Peers, Peer{
+			Node: peer.Node, Subnet: peer.Subnet, Path: path, Gateway: peer.Address,
+			Present: v.desired.Leads(v.observed, peer),
+		})
+	}
+	drops, err := p.ruleset.ForeignDrops(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading foreign firewalls: %w", err)
+	}
+	for _, d := range drops {
+		s.Firewalls = append(s.Firewalls, firewall(d))
+	}
+	return s, nil
+}
+
+// firewall says what to do about a foreign chain that drops.
+func firewall(d nft.ForeignDrop) Firewall {
+	f := Firewall{Chain: d.Table.String() + " " + d.Chain, Reason: d.Reason}
+	switch {
+	case d.Table.Name == "firewalld":
+		f.Remedy = "put the bridge and the VTEP into a trusted zone: firewall-cmd --permanent --zone=trusted --add-interface=…"
+	case d.Hook == "forward" && d.Chain == "FORWARD":
+		f.Remedy = "accept the pod network in its own chain (of Docker: DOCKER-USER), for instance iptables -I DOCKER-USER -s PODS -j ACCEPT, and the same with -d"
+	default:
+		f.Remedy = "accept the pod network, and on input the VXLAN port, in that chain"
+	}
+	return f
+}
