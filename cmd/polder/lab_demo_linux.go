@@ -181,7 +181,8 @@ func (d *demo) reach() error {
 		if err != nil {
 			return errors.Join(err, w.Close())
 		}
-		d.heading("Who reaches whom by %v, UDP and ping, and how it was seen to travel", r.Family())
+		d.heading("Who reaches whom over %s, by UDP and ping, and how it was seen to travel",
+			map[spec.Family]string{spec.IPv4: "IPv4", spec.IPv6: "IPv6"}[r.Family()])
 		if err := m.write(d.out, d.color(d.out)); err != nil {
 			return errors.Join(err, w.Close())
 		}

@@ -154,6 +154,17 @@ type matrix struct {
 	cells  map[[2]string]cell
 }
 
+// pairs yields who is probed from where.
+func (m *matrix) pairs(yield func(from, to place) bool) {
+	for _, from := range m.from {
+		for _, to := range m.to {
+			if from.name != to.name && !yield(from, to) {
+				return
+			}
+		}
+	}
+}
+
 // measure probes every pod pair, and the hosts from every pod.
 func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Family) (*matrix, error) {
 	pods, hosts := places(t, s)
@@ -164,33 +175,28 @@ func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Fami
 		failure error
 		slots   = make(chan struct{}, atOnce)
 	)
-	for _, from := range m.from {
-		for _, to := range m.to {
-			if from.name == to.name {
-				continue
+	for from, to := range m.pairs {
+		running.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			c := cell{promise: promised(s, f, from, to), reports: map[lab.Protocol]lab.Report{}}
+			var err error
+			for _, protocol := range demoProtocols {
+				c.reports[protocol], err = w.Probe(lab.Flow{
+					From: l.Machine(from.name), To: l.Machine(to.name), Addr: to.addrs.Get(f),
+					Protocol: protocol, Timeout: probeTimeout,
+				})
+				if err != nil {
+					break
+				}
 			}
-			running.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				c := cell{promise: promised(s, f, from, to), reports: map[lab.Protocol]lab.Report{}}
-				var err error
-				for _, protocol := range demoProtocols {
-					c.reports[protocol], err = w.Probe(lab.Flow{
-						From: l.Machine(from.name), To: l.Machine(to.name), Addr: to.addrs.Get(f),
-						Protocol: protocol, Timeout: probeTimeout,
-					})
-					if err != nil {
-						break
-					}
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				m.cells[[2]string{from.name, to.name}] = c
-				if failure == nil {
-					failure = err
-				}
-			})
-		}
+			mu.Lock()
+			defer mu.Unlock()
+			m.cells[[2]string{from.name, to.name}] = c
+			if failure == nil {
+				failure = err
+			}
+		})
 	}
 	running.Wait()
 	return m, failure
@@ -199,11 +205,9 @@ func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Fami
 // broken lists everything that is not as promised.
 func (m *matrix) broken() []string {
 	var list []string
-	for _, from := range m.from {
-		for _, to := range m.to {
-			for _, b := range m.cells[[2]string{from.name, to.name}].broken() {
-				list = append(list, fmt.Sprintf("%s to %s: %s", from.name, to.addrs.Get(m.family), b))
-			}
+	for from, to := range m.pairs {
+		for _, b := range m.cells[[2]string{from.name, to.name}].broken() {
+			list = append(list, fmt.Sprintf("%s to %s %v: %s", from.name, to.name, to.addrs.Get(m.family), b))
 		}
 	}
 	return list
@@ -213,8 +217,10 @@ func (m *matrix) broken() []string {
 func (m *matrix) write(w io.Writer, colored bool) error {
 	width := func(column place) int {
 		n := len(column.name)
-		for _, from := range m.from {
-			n = max(n, len(m.cells[[2]string{from.name, column.name}].text()))
+		for from, to := range m.pairs {
+			if to.name == column.name {
+				n = max(n, len(m.cells[[2]string{from.name, to.name}].text()))
+			}
 		}
 		return n
 	}

@@ -91,7 +91,7 @@ func (n *Namespace) create() error {
 	if err != nil {
 		return fmt.Errorf("opening rtnetlink: %w", err)
 	}
-	if err := n.handle.SetSocketTimeout(10 * time.Second); err != nil {
+	if err := n.handle.SetSocketTimeout(time.Minute); err != nil {
 		return fmt.Errorf("limiting rtnetlink's answers: %w", err)
 	}
 	return nil
