@@ -52,8 +52,8 @@ const (
 	shownOfKind = 5
 )
 
-// WriteText renders the plan: the verdict, what will be done in the order in
-// which it will be, and the verdict again where the first has scrolled away.
+// WriteText renders the plan: the verdict, what will be done, and the verdict
+// again, for the first has scrolled away by then.
 func (p Plan) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	verdict := p.verdict(t)
@@ -165,7 +165,7 @@ func (p Plan) intent() string {
 		return fmt.Sprintf("What polder will let go of on node %s:", p.Node)
 	case reconcile.ModeApply:
 	}
-	return fmt.Sprintf("What polder will do on node %s, in this order:", p.Node)
+	return fmt.Sprintf("What polder will do on node %s:", p.Node)
 }
 
 func writeConflicts(b *bytes.Buffer, t Text, conflicts []change.Conflict) {
