@@ -124,6 +124,7 @@ func (w *Writer) writeLink(op Op) error {
 		have = want
 		have.Alias, have.Up = "", false
 	}
+	pin := want.Type == TypeBridge && (!there || op.Change.Action == actionAdopt)
 	l, err := w.link(want.Name)
 	if err != nil {
 		return err
@@ -132,7 +133,7 @@ func (w *Writer) writeLink(op Op) error {
 		if err := w.handle.LinkSetHardwareAddr(l, want.MAC[:]); err != nil {
 			return fmt.Errorf("setting address %s: %w", want.MAC, err)
 		}
-	} else if op.Change.Action == actionAdopt && want.Type == TypeBridge {
+	} else if pin && there {
 		// Written over itself, the address becomes fixed: until then a
 		// bridge's follows its ports (br_stp_if.c,
 		// br_stp_recalculate_bridge_id).
@@ -140,7 +141,11 @@ func (w *Writer) writeLink(op Op) error {
 			return fmt.Errorf("pinning address %s: %w", want.MAC, err)
 		}
 	}
-	if have.MTU != want.MTU {
+	if pin {
+		if err := w.pinMTU(l, want.MTU); err != nil {
+			return err
+		}
+	} else if have.MTU != want.MTU {
 		if err := w.handle.LinkSetMTU(l, want.MTU); err != nil {
 			return fmt.Errorf("setting mtu %d: %w", want.MTU, err)
 		}
@@ -154,6 +159,18 @@ func (w *Writer) writeLink(op Op) error {
 	if want.Up && !have.Up {
 		if err := w.handle.LinkSetUp(l); err != nil {
 			return fmt.Errorf("setting up: %w", err)
+		}
+	}
+	return nil
+}
+
+// pinMTU fixes a bridge's MTU, which otherwise becomes the smallest of its
+// ports'. Only a write that changes it counts (br_device.c, br_change_mtu;
+// dev.c, __dev_set_mtu), and the MTU in the request that creates does not.
+func (w *Writer) pinMTU(l netlink.Link, mtu int) error {
+	for _, m := range []int{mtu + 1, mtu} {
+		if err := w.handle.LinkSetMTU(l, m); err != nil {
+			return fmt.Errorf("setting mtu %d: %w", m, err)
 		}
 	}
 	return nil

@@ -58,7 +58,9 @@ func (w *Writer) Apply(ctx context.Context, ops []Op, report func(i int, err err
 		}
 		end := start + 1
 		if batched(ops[start]) {
-			for end < len(ops) && end-start < batchSize && batched(ops[end]) {
+			// One kind at a time: what follows may need what a second attempt
+			// makes, see forceOnLink.
+			for end < len(ops) && end-start < batchSize && ops[end].object.kind() == ops[start].object.kind() {
 				end++
 			}
 			w.applyBatch(ops[start:end], func(i int, err error) { report(start+i, err) })
