@@ -63,10 +63,7 @@ func Assign(path string, in Inputs, names ...string) (*Edit, hcl.Diagnostics) {
 	for _, n := range nodes {
 		diags = append(diags, e.assign(n)...)
 	}
-	if diags.HasErrors() {
-		return e.Edit, diags
-	}
-	return e.finish()
+	return e.finish(diags)
 }
 
 // AddNode adds a node block with the given addresses, as in the attribute
@@ -102,11 +99,8 @@ func AddNode(path string, in Inputs, name string, addresses ...string) (*Edit, h
 	if !diags.HasErrors() {
 		diags = append(diags, e.addNode(added, addresses)...)
 	}
-	if diags.HasErrors() {
-		return e.Edit, diags
-	}
 	e.Assignments = append(e.Assignments, added)
-	return e.finish()
+	return e.finish(diags)
 }
 
 // editor makes an Edit.
@@ -274,8 +268,19 @@ func (e *editor) insert(file string, i insertion) {
 }
 
 // finish makes the edited files and reads them as a spec, so that nothing is
-// written that cannot be read, or says something else than was meant.
-func (e *editor) finish() (*Edit, hcl.Diagnostics) {
+// written that cannot be read, or says something else than was meant. With
+// errors there is nothing to write.
+func (e *editor) finish(diags hcl.Diagnostics) (*Edit, hcl.Diagnostics) {
+	if !diags.HasErrors() {
+		diags = e.splice()
+	}
+	if diags.HasErrors() {
+		e.changed, e.Assignments = nil, nil
+	}
+	return e.Edit, diags
+}
+
+func (e *editor) splice() hcl.Diagnostics {
 	sources := slices.Clone(e.Config.sources)
 	for i, src := range sources {
 		if len(e.insertions[src.name]) == 0 {
@@ -287,19 +292,17 @@ func (e *editor) finish() (*Edit, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	e.Config, diags = build(e.Config.path, e.Config.inputs, sources, subnetsToCome)
 	if diags.HasErrors() {
-		e.changed = nil
-		return e.Edit, diags
+		return diags
 	}
 	for _, a := range e.Assignments {
 		n := e.Config.Spec.Node(a.Node)
 		for _, p := range a.Subnets {
 			if n == nil || !slices.Contains(n.Subnets, p) {
-				e.changed = nil
-				return e.Edit, failed("Edit failed", fmt.Errorf("the subnet %s could not be written into the block of node %s; write it by hand", p, a.Node))
+				return failed("Edit failed", fmt.Errorf("the subnet %s could not be written into the block of node %s; write it by hand", p, a.Node))
 			}
 		}
 	}
-	return e.Edit, diags
+	return diags
 }
 
 // splice applies insertions. A file in canonical layout stays in it.

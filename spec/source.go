@@ -97,12 +97,9 @@ func readRegular(name string) ([]byte, error) {
 
 // failed is an error that has no place in a file.
 func failed(summary string, err error) hcl.Diagnostics {
-	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: sentence(err.Error())}}
-}
-
-func sentence(s string) string {
-	if s == "" {
-		return s
+	text := err.Error()
+	if in := (*fs.PathError)(nil); errors.As(err, &in) {
+		text = in.Path + ": " + in.Err.Error()
 	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: text + "."}}
 }
