@@ -8,8 +8,8 @@ import (
 	"github.com/poldernet/polder/internal/change"
 )
 
-// A creation or deletion that fits in lineWidth columns is one line, and two
-// values that together are wider than pairWidth stand below each other.
+// A simple block that fits in lineWidth columns is one line, and two values
+// that together are wider than pairWidth stand below each other.
 const (
 	lineWidth = 100
 	pairWidth = 72
@@ -44,14 +44,19 @@ func writeChange(b *bytes.Buffer, t Text, c change.Change) {
 	b.WriteString("      }\n")
 }
 
-// oneLine is the inside of a block that needs no lines of its own.
+// oneLine is the inside of a block that needs no lines of its own: that of an
+// object that is all new or all gone, or that has but one attribute.
 func oneLine(c change.Change) (string, bool) {
-	if c.Action != change.Create && c.Action != change.Delete {
-		return "", false
-	}
 	pairs := make([]string, len(c.Attrs))
 	for i, a := range c.Attrs {
 		pairs[i] = a.Name + " = " + a.Before + a.After // one of them is empty
+	}
+	switch {
+	case c.Action == change.Create || c.Action == change.Delete:
+	case c.Action == change.Update && len(c.Attrs) == 1 && c.Unchanged == 0:
+		pairs[0] = fmt.Sprintf("%s = %s -> %s", c.Attrs[0].Name, orNone(c.Attrs[0].Before), orNone(c.Attrs[0].After))
+	default:
+		return "", false
 	}
 	line := strings.Join(pairs, ", ")
 	return line, len(line)+len(c.Kind)+len(c.Name)+14 <= lineWidth && !strings.Contains(line, "\n")

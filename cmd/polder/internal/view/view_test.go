@@ -57,6 +57,7 @@ func mixed() []change.Change {
 			{Name: "mtu", Before: "1500", After: "1450"},
 			{Name: "hairpin", Before: "on"},
 		}, Unchanged: 5},
+		{Action: change.Update, Kind: "sysctl", Name: "net.ipv4.ip_forward", Attrs: []change.Attr{{Name: "value", Before: "0", After: "1"}}},
 		{Action: change.Update, Kind: "chain", Name: "inet polder postrouting", Attrs: []change.Attr{
 			{
 				Name:   "rule",
@@ -200,7 +201,7 @@ func TestResultText(t *testing.T) {
 		{"interrupted", NewResult(plan, outcomes(3), nil, errors.New("interrupted")), false},
 		{"drifted", NewResult(plan, outcomes(len(all)), all[3:6], nil), false},
 		{"conflict", NewResult(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: all, Conflicts: conflicts()}, outcomes(len(all)), nil, nil), false},
-		{"destroyed", NewResult(&reconcile.Plan{Mode: reconcile.ModeDestroy, Node: "n1", Changes: all[7:8]}, outcomes(8)[7:], nil, nil), true},
+		{"destroyed", NewResult(&reconcile.Plan{Mode: reconcile.ModeDestroy, Node: "n1", Changes: all[8:9]}, outcomes(9)[8:], nil, nil), true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
