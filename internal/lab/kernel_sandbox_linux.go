@@ -230,7 +230,7 @@ func startInside() (*os.Process, error) {
 	}
 	// The main thread lives as long as PID 1 itself, so that no death signal
 	// is needed here: the PID namespace ends with it.
-	child, err := os.StartProcess(self, os.Args, &os.ProcAttr{Files: files})
+	child, err := os.StartProcess(programPath, os.Args, &os.ProcAttr{Files: files})
 	// A listener must not live on here when the child has closed it.
 	closeAll(files[firstFD:])
 	return child, err
@@ -258,24 +258,13 @@ func mountSandbox(self string) error {
 			return fmt.Errorf("mounting %s: %w", s.target, err)
 		}
 	}
-	if err := mountEtc(); err != nil {
-		return err
-	}
-	// A bind mount holds the program's inode: `go run` removes the file when
-	// the command returns, and a lab in the background goes on.
-	program := filepath.Join(binDir, "polder")
-	if err := os.WriteFile(program, nil, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(self, program, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mounting %s on %s: %w", self, program, err)
-	}
-	return nil
+	return mountEtc(self)
 }
 
-// mountEtc covers /etc with a tmpfs of links to what is below, which has room
-// for the spec's default folder whether the host has that or not.
-func mountEtc() error {
+// mountEtc covers /etc with a tmpfs of links to what is below. It has room for
+// the spec's default folder, whether the host has that or not, and for the
+// program.
+func mountEtc(self string) error {
 	const stage, host = "/run/etc", ".host"
 	entries, err := os.ReadDir("/etc")
 	if err != nil {
@@ -287,10 +276,16 @@ func mountEtc() error {
 	if err := unix.Mount("tmpfs", stage, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
 		return fmt.Errorf("mounting a tmpfs for /etc: %w", err)
 	}
-	for _, dir := range []string{host, filepath.Base(SpecDir), strings.TrimPrefix(binDir, "/etc/")} {
-		if err := os.MkdirAll(filepath.Join(stage, dir), 0o755); err != nil {
+	ours := map[string]bool{}
+	for _, dir := range []string{"/etc/" + host, SpecDir, binDir} {
+		top, _, _ := strings.Cut(strings.TrimPrefix(dir, "/etc/"), "/")
+		ours[top] = true
+		if err := os.MkdirAll(stage+strings.TrimPrefix(dir, "/etc"), 0o755); err != nil {
 			return err
 		}
+	}
+	if err := mountProgram(self, stage+strings.TrimPrefix(programPath, "/etc")); err != nil {
+		return err
 	}
 	// Recursive, because in a user namespace mounts that were inherited
 	// together cannot be taken apart (mount_namespaces(7)).
@@ -298,8 +293,8 @@ func mountEtc() error {
 		return fmt.Errorf("mounting /etc: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == filepath.Base(SpecDir) {
-			continue
+		if ours[e.Name()] {
+			continue // the host's own spec, or a sandbox around this one
 		}
 		target := filepath.Join(host, e.Name())
 		if e.Type()&os.ModeSymlink != 0 {
@@ -319,6 +314,19 @@ func mountEtc() error {
 		return fmt.Errorf("unmounting %s: %w", stage, err)
 	}
 	return os.Remove(stage)
+}
+
+// mountProgram shows this program under another name. A bind mount holds its
+// inode: `go run` removes the file when the command returns, and a lab in the
+// background goes on.
+func mountProgram(self, as string) error {
+	if err := os.WriteFile(as, nil, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(self, as, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mounting %s on %s: %w", self, as, err)
+	}
+	return nil
 }
 
 // readSysctl reads a value by its dotted name.

@@ -16,7 +16,10 @@ import "os"
 const requireEnv = "POLDER_KERNEL"
 
 // binDir holds the program under the name polder, in the sandbox's PATH.
-const binDir = "/etc/polder-lab/bin"
+const (
+	binDir      = "/etc/polder-lab/bin"
+	programPath = binDir + "/polder"
+)
 
 // SpecDir is where polder looks for its spec by default.
 const SpecDir = "/etc/polder"
