@@ -174,7 +174,7 @@ var variableBlock = newBlock(block{
 	name: "variable", label: "name", many: true,
 	doc: "An input, referred to as `var.NAME`. Its value comes from `--var NAME=VALUE`, else a file given by `--var-file`, else the environment's `POLDER_VAR_NAME`, else the default.",
 	attrs: []attribute{
-		{name: "type", kind: "type expression", typ: anyType, def: "`any`", doc: "Type that the value is converted to: string, number, bool, list(T), set(T), map(T), object({…}), tuple([…]), any.", example: `list(string)`},
+		{name: "type", kind: "type expression", typ: anyType, def: "`any`; text from the command line or the environment stays text", doc: "Type that the value is converted to: string, number, bool, list(T), set(T), map(T), object({…}), tuple([…]), any.", example: `list(string)`},
 		{name: "default", kind: "value", typ: anyType, doc: "Value when none is given. Without it, one must be.", example: `["10.244.0.0/16"]`},
 		{name: "description", kind: "string", typ: cty.String, doc: "What the variable is for.", example: `"Address range of the pods."`},
 	},
