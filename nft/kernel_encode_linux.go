@@ -55,12 +55,21 @@ func encodeExpr(e Expr) (expr.Any, error) {
 	case Meta:
 		return &expr.Meta{Key: expr.MetaKey(e.Key), Register: e.Reg.number()}, nil
 	case CT:
+		// The library writes a direction for the keys of a tuple, and only for
+		// these.
+		ofTuple := e.Key != CTState && e.Key != CTDirection
+		if e.Dir > Reply || ofTuple != (e.Dir != NoDirection) {
+			return nil, fmt.Errorf("ct key %d with direction %d cannot be written", e.Key, e.Dir)
+		}
 		enc := &expr.Ct{Key: expr.CtKey(e.Key), Register: e.Reg.number()}
-		if e.Dir != NoDirection {
-			enc.Direction, enc.OptDirection = uint32(e.Dir-1), true
+		if ofTuple {
+			enc.Direction = uint32(e.Dir - 1)
 		}
 		return enc, nil
 	case FIB:
+		if e.Flags&^(FIBSaddr|FIBDaddr|FIBIIF|FIBPresent) != 0 {
+			return nil, fmt.Errorf("fib flags 0x%x cannot be written", uint32(e.Flags))
+		}
 		return &expr.Fib{
 			Register:       e.Reg.number(),
 			ResultOIF:      e.Result == FIBOIF,
@@ -83,6 +92,9 @@ func encodeExpr(e Expr) (expr.Any, error) {
 	case CounterRef:
 		return &expr.Objref{Type: objectCounter, Name: e.Name}, nil
 	case Masquerade:
+		if e.Flags&^RandomFully != 0 {
+			return nil, fmt.Errorf("masquerade flags 0x%x cannot be written", uint32(e.Flags))
+		}
 		return &expr.Masq{FullyRandom: e.Flags&RandomFully != 0}, nil
 	case Notrack:
 		return &expr.Notrack{}, nil

@@ -17,20 +17,27 @@ import (
 // It decodes netlink itself: github.com/google/nftables drops the verdicts of
 // maps, expressions that it does not know, the flags of tables, and a dump's
 // sign that it was interrupted.
-type Reader struct{ conn *netlink.Conn }
+type Reader struct {
+	conn  *netlink.Conn
+	watch watch
+}
 
-// OpenReader opens a netlink socket in the network namespace of the calling
+// OpenReader opens netlink sockets in the network namespace of the calling
 // thread. Reading needs CAP_NET_ADMIN in the user namespace that owns it.
 func OpenReader() (*Reader, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
-	return &Reader{conn}, nil
+	events, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), conn.Close())
+	}
+	return &Reader{conn: conn, watch: watch{conn: events}}, nil
 }
 
-// Close closes the socket.
-func (r *Reader) Close() error { return r.conn.Close() }
+// Close closes the sockets.
+func (r *Reader) Close() error { return errors.Join(r.conn.Close(), r.watch.conn.Close()) }
 
 // maxReads bounds how often a read that others' commits tore is repeated.
 const maxReads = 50
@@ -47,12 +54,13 @@ var errTorn = errors.New("the ruleset changed while it was read")
 // table of ours: a busy neighbour, kube-proxy for one, must not keep us from
 // ever finishing. Only if one did is everything read again.
 func (r *Reader) Read(ctx context.Context, ids ...TableID) (Ruleset, Generation, error) {
-	var w *watch
-	defer func() {
-		if w != nil {
-			w.close()
-		}
-	}()
+	rs, gen, err := r.read(ctx, ids)
+	return rs, gen, errors.Join(err, r.watch.stop())
+}
+
+// read is Read, but leaves the watch running if it had to be started: it then
+// knows of every commit after the generation that read returns.
+func (r *Reader) read(ctx context.Context, ids []TableID) (Ruleset, Generation, error) {
 	for range maxReads {
 		if err := ctx.Err(); err != nil {
 			return nil, 0, fmt.Errorf("reading nftables: %w", err)
@@ -66,25 +74,24 @@ func (r *Reader) Read(ctx context.Context, ids ...TableID) (Ruleset, Generation,
 			return nil, 0, fmt.Errorf("reading nftables: %w", err)
 		}
 		to, genErr := r.Generation()
-		if genErr != nil {
-			return nil, 0, genErr
-		}
 		switch {
+		case genErr != nil:
+			return nil, 0, genErr
 		case err == nil && from == to:
 			return rs, to, nil
-		case w == nil:
-			if w, err = openWatch(); err != nil {
+		case !r.watch.running:
+			if err := r.watch.start(); err != nil {
 				return nil, 0, err
 			}
 		case err == nil:
-			switch touched, err := w.touched(from, to, ids); {
-			case err != nil: // notifications were lost: begin anew
-				w.close()
-				if w, err = openWatch(); err != nil {
+			touched, err := r.watch.touched(from, to, ids)
+			if err == nil && !touched {
+				return rs, to, nil
+			}
+			if err != nil { // notifications were lost: begin anew
+				if err := r.watch.start(); err != nil {
 					return nil, 0, err
 				}
-			case !touched:
-				return rs, to, nil
 			}
 		}
 	}

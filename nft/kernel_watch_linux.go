@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,31 +10,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch listens to the notifications of commits.
-type watch struct{ conn *netlink.Conn }
+// watch listens to the notifications of commits, while it runs. Its socket is
+// open all the time: a socket belongs to the network namespace of the thread
+// that opens it, and later calls may come from any thread.
+type watch struct {
+	conn    *netlink.Conn
+	running bool
+}
 
-func openWatch() (*watch, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+// start begins to listen, or begins anew after notifications were lost.
+func (w *watch) start() error {
+	if err := w.stop(); err != nil {
+		return err
+	}
+	if err := w.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return fmt.Errorf("listening to nftables notifications: %w", err)
+	}
+	w.running = true
+	return nil
+}
+
+// stop ends listening and drops what was not read.
+func (w *watch) stop() error {
+	if !w.running {
+		return nil
+	}
+	w.running = false
+	if err := w.conn.LeaveGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return fmt.Errorf("leaving the nftables notifications: %w", err)
+	}
+	raw, err := w.conn.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			var b [1]byte
+			for e := error(nil); e == nil || errors.Is(e, unix.ENOBUFS) || errors.Is(e, unix.EINTR); {
+				_, _, e = unix.Recvfrom(int(fd), b[:], unix.MSG_DONTWAIT) // a message a call, cut short
+			}
+		})
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
+		return fmt.Errorf("dropping nftables notifications: %w", err)
 	}
-	if err := conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		return nil, fmt.Errorf("listening to nftables notifications: %w", closing(conn, err))
-	}
-	return &watch{conn}, nil
+	return nil
 }
-
-// closing closes a socket that could not be used. The error that made it
-// useless is the one to tell.
-func closing(conn *netlink.Conn, err error) error {
-	if closeErr := conn.Close(); closeErr != nil {
-		return fmt.Errorf("%w (and closing it: %w)", err, closeErr)
-	}
-	return err
-}
-
-// close gives up the socket; nothing is left to do if that fails.
-func (w *watch) close() { _ = w.conn.Close() }
 
 // notificationTimeout bounds the wait for the notification of a commit that
 // has happened: it is sent a moment after the generation moved.

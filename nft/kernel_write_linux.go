@@ -38,25 +38,21 @@ func (w *Writer) Close() error { return errors.Join(w.conn.CloseLasting(), w.rea
 
 // Commit carries a plan out. The kernel refuses every transaction if somebody
 // else's commit came after gen, the generation in which the plan's observed
-// ruleset was read. Our tables are then read again: if they stand where the
-// plan expects them, the transaction is sent again; if not, the error is
-// ErrStale. All errors are *StageError.
+// ruleset was read. Then it is found out whether that commit touched our
+// tables: if it did, the error is ErrStale; if not, the transaction is sent
+// again. All errors are *StageError.
 func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
-	c := commit{Writer: w, ids: tableIDs(p.before), gen: gen}
+	c := commit{Writer: w, plan: p, ids: p.tables(), gen: gen}
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
-			for _, st := range tx {
-				c.ids = append(c.ids, st.table)
-			}
-		}
-	}
-	for _, s := range p.stages() {
-		for _, tx := range s.transactions {
-			if err := c.transaction(ctx, p, tx); err != nil {
-				return &StageError{s.name, err}
+			if err := c.transaction(ctx, tx); err != nil {
+				return &StageError{s.name, errors.Join(err, w.reader.watch.stop())}
 			}
 			c.done++
 		}
+	}
+	if err := w.reader.watch.stop(); err != nil {
+		return &StageError{"retire", err}
 	}
 	return nil
 }
@@ -64,49 +60,104 @@ func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 // commit is a plan under way.
 type commit struct {
 	*Writer
+	plan *Plan
 	ids  []TableID
+	// gen is the generation in which our tables stand where the plan expects
+	// them. The reader's watch, once it runs, knows of every commit after it.
 	gen  Generation
 	done int // transactions
 }
 
 // maxTries bounds how often the guard of one transaction is renewed.
-const maxTries = 100
+const maxTries = 200
 
-func (c *commit) transaction(ctx context.Context, p *Plan, tx transaction) error {
+func (c *commit) transaction(ctx context.Context, tx transaction) error {
+	stale := false
 	for range maxTries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		// The batch is ready before the guard is renewed: the shorter the time
+		// from the one to the other, the rarer somebody comes between.
 		if err := c.queue(tx); err != nil {
-			return err
+			return errors.Join(err, c.discard())
+		}
+		if stale {
+			if err := c.renew(ctx); err != nil {
+				return errors.Join(err, c.discard())
+			}
 		}
 		err := c.conn.FlushWithGenID(uint32(c.gen))
 		if err == nil {
 			c.gen = c.gen.next()
 			return nil
 		}
-		observed, gen, readErr := c.reader.Read(ctx, c.ids...)
-		if readErr != nil {
-			return errors.Join(err, readErr)
-		}
-		c.gen = gen
-		// An error does not say that nothing was done: with ENOBUFS the answer
-		// was lost, not the commit.
-		if expected, err := p.expected(c.done + 1); err == nil && equalRulesets(observed, expected) {
-			return nil
-		}
-		if !errors.Is(err, unix.ERESTART) {
-			return err
-		}
-		expected, err := p.expected(c.done)
-		if err != nil {
-			return err
-		}
-		if !equalRulesets(observed, expected) {
-			return ErrStale
+		if stale = errors.Is(err, unix.ERESTART); !stale {
+			return c.settle(ctx, err)
 		}
 	}
 	return fmt.Errorf("others committed before us %d times in a row", maxTries)
+}
+
+// renew makes the present generation the guard, if nobody has touched our
+// tables since the last one. The notifications say so if they have been
+// listened to; else our tables are read and compared.
+func (c *commit) renew(ctx context.Context) error {
+	if watch := &c.reader.watch; watch.running {
+		to, err := c.reader.Generation()
+		if err != nil {
+			return err
+		}
+		touched, err := watch.touched(c.gen, to, c.ids)
+		switch {
+		case err == nil && touched:
+			return ErrStale
+		case err == nil:
+			c.gen = to
+			return nil
+		}
+	}
+	if err := c.reader.watch.start(); err != nil { // also if notifications were lost
+		return err
+	}
+	observed, gen, err := c.reader.read(ctx, c.ids)
+	if err != nil {
+		return err
+	}
+	expected, err := c.plan.expected(c.done)
+	if err != nil {
+		return err
+	}
+	if !equalRulesets(observed, expected) {
+		return ErrStale
+	}
+	c.gen = gen
+	return nil
+}
+
+// settle finds out what became of a transaction that ended with an error. It
+// does not say that nothing was done: with ENOBUFS the answer was lost, not the
+// commit.
+func (c *commit) settle(ctx context.Context, failure error) error {
+	observed, gen, err := c.reader.read(ctx, c.ids)
+	if err != nil {
+		return errors.Join(failure, err)
+	}
+	if expected, err := c.plan.expected(c.done + 1); err != nil || !equalRulesets(observed, expected) {
+		return failure
+	}
+	c.gen = gen
+	return nil
+}
+
+// discard empties the library's queue. It has no other way to do so than to
+// send it; the kernel refuses a batch of a generation that is not the present.
+func (c *commit) discard() error {
+	never := c.gen ^ 1<<31
+	if err := c.conn.FlushWithGenID(uint32(max(never, 1))); !errors.Is(err, unix.ERESTART) {
+		return err
+	}
+	return nil
 }
 
 // queue turns a transaction to messages. Every call that can fail is checked:

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/poldernet/polder/internal/change"
@@ -79,6 +80,21 @@ func (s Stage) String() string {
 		texts[i] = tx.String()
 	}
 	return strings.Join(texts, "\n")
+}
+
+// tables are the tables that the plan is about.
+func (p *Plan) tables() []TableID {
+	ids := tableIDs(p.before)
+	for _, s := range p.stages() {
+		for _, tx := range s.transactions {
+			for _, st := range tx {
+				if !slices.Contains(ids, st.table) {
+					ids = append(ids, st.table)
+				}
+			}
+		}
+	}
+	return ids
 }
 
 // expected is the ruleset after the first n transactions.

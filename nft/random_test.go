@@ -50,6 +50,23 @@ func drawTable(t *rapid.T, label string) Table {
 	return table.canonical()
 }
 
+// drawPair draws two tables: unrelated ones, or ones that differ in the kind of
+// a set only, while all rules that use it stay.
+func drawPair(t *rapid.T) (a, b Table) {
+	a = drawTable(t, "first")
+	if len(a.Sets) == 0 || rapid.Bool().Draw(t, "unrelated") {
+		return a, drawTable(t, "second")
+	}
+	b = a.canonical()
+	s := &b.Sets[rapid.IntRange(0, len(b.Sets)-1).Draw(t, "which")]
+	s.Interval = !s.Interval
+	s.Elements = slices.Clone(s.Elements)
+	for i := range s.Elements {
+		s.Elements[i].To = ""
+	}
+	return a, b
+}
+
 func drawBase(t *rapid.T, label string) *Base {
 	return &Base{
 		Type:     "filter",
@@ -145,12 +162,13 @@ func targetsWithin(s Set, chains []string) bool {
 func TestStagesLeadToTheDesired(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var have, want Ruleset
+		first, second := drawPair(t)
 		if rapid.Bool().Draw(t, "there") {
-			have = Ruleset{drawTable(t, "have")}
+			have = Ruleset{first}
 			have[0].Dormant = rapid.Bool().Draw(t, "dormant")
 		}
 		if rapid.Bool().Draw(t, "wanted") {
-			want = Ruleset{drawTable(t, "want")}
+			want = Ruleset{second}
 		}
 		p := Diff(want, have)
 		m := newModel(have)
@@ -176,7 +194,7 @@ func TestStagesLeadToTheDesired(t *testing.T) {
 // What packets in flight must not see, see Plan.
 func TestStagesHideTheChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		have, want := drawTable(t, "have"), drawTable(t, "want")
+		have, want := drawPair(t)
 		p := Diff(Ruleset{want}, Ruleset{have})
 		m := newModel(Ruleset{have})
 		for _, tx := range p.Prepare.transactions {

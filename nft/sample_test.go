@@ -39,11 +39,13 @@ func sample() Table {
 		NewRule("echo", L4Proto().Is(Proto(1)), ConnDport(Original).Is(Port(8<<8)), Do(Drop)),
 		NewRule("neighbour discovery", ICMPType(v6).Between(Data("\x85"), Data("\x89")), Do(Accept)),
 		NewRule("family; 'as such' {", NFProto().Is(Proto(2)), Do(Drop)),
+		NewRule("dispatch of the whole", Concat(L4Proto()).Is(Proto(6)), Do(Jump("spare"))),
 	}
 	return Merge(Table{
 		Family: INet, Name: TableName,
 		Chains: []Chain{
 			{Name: "work", Rules: []Rule{NewRule("", Do(Counter{}, Drop))}},
+			{Name: "spare"},
 			{Name: "early", Base: &Base{"filter", "prerouting", PriorityRaw, PolicyAccept}, Rules: rules},
 			{Name: "forward", Base: &Base{"filter", "forward", PriorityFilter, PolicyDrop}, Rules: []Rule{NewRule("", Do(Accept))}},
 			{Name: "odd", Base: &Base{"filter", "output", 77, PolicyAccept}},
@@ -72,7 +74,7 @@ func sample() Table {
 			{Name: "empty", Key: []Type{TypeMark}},
 			{Name: "macs", Key: []Type{TypeEtherAddr, TypeEtherType}, Elements: []Element{Exact(Tuple(Data("\x02\x00\x00\x00\x00\x01"), Data("\x86\xdd")))}},
 		},
-		Counters: []string{"hits"},
+		Counters: []string{"hits", "misses"},
 	})
 }
 

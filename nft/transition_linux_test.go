@@ -12,8 +12,9 @@ func TestKernelTransitions(t *testing.T) {
 	k := newKernel(t)
 	rapid.Check(t, func(t *rapid.T) {
 		k.t = t
-		k.apply(drawTable(t, "first"))
-		k.apply(drawTable(t, "second"))
+		first, second := drawPair(t)
+		k.apply(first)
+		k.apply(second)
 		if rapid.IntRange(0, 4).Draw(t, "destroy") == 0 {
 			k.apply()
 		}
