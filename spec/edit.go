@@ -318,8 +318,11 @@ func splice(src []byte, insertions []insertion) []byte {
 	if bytes.Contains(src, []byte("\r\n")) {
 		out = bytes.ReplaceAll(bytes.ReplaceAll(out, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
-	if bytes.Equal(hclwrite.Format(src), src) {
-		out = hclwrite.Format(out)
+	if canonical, _ := format(src); !bytes.Equal(canonical, src) {
+		return out
+	}
+	if formatted, ok := format(out); ok {
+		return formatted
 	}
 	return out
 }

@@ -153,7 +153,7 @@ func TestFormat(t *testing.T) {
 	if diags.HasErrors() || string(got) != want {
 		t.Errorf("formatted to\n%s%v", got, diags)
 	}
-	for name, text := range map[string]string{"polder.hcl": "network {", "polder.hcl.json": "{}"} {
+	for name, text := range map[string]string{"polder.hcl": "network {", "polder.hcl.json": "{}", "a.hcl": "cluster = 1.5. 0\n"} {
 		got, config, diags := spec.Format(name, []byte(text))
 		if got != nil || !diags.HasErrors() || len(rendered(t, config, diags)) == 0 {
 			t.Errorf("%s: formatted to %q", name, got)

@@ -142,6 +142,9 @@ func pruned(v any) any {
 			return nil
 		}
 	case []any:
+		if len(v) == 0 {
+			return nil
+		}
 		if mac, ok := macOf(v); ok {
 			return pruned(mac)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -25,7 +26,23 @@ func Format(name string, src []byte) ([]byte, *Config, hcl.Diagnostics) {
 		return nil, c, diags
 	}
 	c.files[name] = file
-	return hclwrite.Format(src), c, diags
+	formatted, ok := format(src)
+	if !ok {
+		return nil, c, failed("Not formatted", fmt.Errorf("%s has an expression that would mean something else in the canonical layout", name))
+	}
+	return formatted, c, diags
+}
+
+// format is the canonical layout, or false where it would not consist of the
+// same tokens: hclwrite makes 1.5.0 of "1.5. 0", an index of a number.
+func format(src []byte) ([]byte, bool) {
+	out := hclwrite.Format(src)
+	before, _ := hclsyntax.LexConfig(src, "", hcl.InitialPos)
+	after, _ := hclsyntax.LexConfig(out, "", hcl.InitialPos)
+	same := slices.EqualFunc(before, after, func(a, b hclsyntax.Token) bool {
+		return a.Type == b.Type && bytes.Equal(a.Bytes, b.Bytes)
+	})
+	return out, same
 }
 
 // Write writes the edited files. It refuses a file that has changed since it
