@@ -318,7 +318,7 @@ func splice(src []byte, insertions []insertion) []byte {
 	if bytes.Contains(src, []byte("\r\n")) {
 		out = bytes.ReplaceAll(bytes.ReplaceAll(out, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
-	if canonical, _ := format(src); !bytes.Equal(canonical, src) {
+	if !bytes.Equal(hclwrite.Format(src), src) {
 		return out
 	}
 	if formatted, ok := format(out); ok {
