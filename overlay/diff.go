@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/poldernet/polder/internal/change"
-	"github.com/poldernet/polder/spec"
 )
 
 // Plan is what leads from an observed state to the desired one.
@@ -44,7 +43,7 @@ func Diff(desired *Desired, observed State) Plan {
 		flushed:     map[string]bool{},
 		goneHops:    map[uint32]bool{},
 		blockedHops: map[uint32]bool{},
-		cleared:     map[AddressKey]bool{},
+		cleared:     map[netip.Prefix]bool{},
 	}
 	d.conflicts = append(d.conflicts, desired.Findings...)
 	d.links()
@@ -71,7 +70,7 @@ type differ struct {
 	goneHops    map[uint32]bool // observed nexthop objects that go, with their routes
 	blockedHops map[uint32]bool // wanted nexthop objects that cannot be made
 
-	cleared map[AddressKey]bool // observed addresses removed ahead of time
+	cleared map[netip.Prefix]bool // whose addresses, and with them the kernel's routes, go ahead of time
 
 	phases [phaseCount][]Op
 }
@@ -80,24 +79,25 @@ type differ struct {
 type phase int
 
 const (
-	phaseSysctls      phase = iota // of the host
-	phaseMakeRoom                  // links in the way of new ones
-	phaseLinks                     //
-	phaseLinkSysctls               // of our links
-	phaseClearAddrs                // addresses in the way of new ones
-	phaseAddresses                 //
-	phasePorts                     //
-	phaseNeighbours                //
-	phaseFDB                       //
-	phaseNextHops                  //
-	phaseClearRoutes               // duplicates, which are in the way of the write
-	phaseRoutes                    //
-	phaseLooseRoutes               // from here on: what is no longer wanted
-	phaseLooseHops                 //
-	phaseLooseFDB                  //
-	phaseLooseNeighbs              //
-	phaseLooseAddrs                //
-	phaseLooseLinks                //
+	phaseSysctls       phase = iota // of the host
+	phaseMakeRoom                   // links in the way of new ones
+	phaseLinks                      //
+	phaseLinkSysctls                // of our links
+	phaseClearAddrs                 // addresses in the way of new ones
+	phaseAddresses                  //
+	phaseUnwantedAddrs              // in the way of routes; later than new ones, because with its last IPv4 address a link loses its neighbours and routes (fib_frontend.c, fib_disable_ip)
+	phasePorts                      //
+	phaseNeighbours                 //
+	phaseFDB                        //
+	phaseNextHops                   //
+	phaseClearRoutes                // duplicates, which are in the way of the write
+	phaseRoutes                     //
+	phaseLooseRoutes                // from here on: what is no longer wanted
+	phaseLooseHops                  //
+	phaseLooseFDB                   //
+	phaseLooseNeighbs               //
+	phaseLooseAddrs                 //
+	phaseLooseLinks                 //
 	phaseCount
 )
 
@@ -145,6 +145,22 @@ func (d *differ) sysctls() {
 }
 
 func (d *differ) addresses() {
+	for key, have := range d.have.Addresses {
+		if _, wanted := d.want.Addresses[key]; wanted || !d.oursAddress(key, have) {
+			continue
+		}
+		p := phaseLooseAddrs
+		switch {
+		case d.otherLength(key):
+			p = phaseClearAddrs
+		case d.inTheWay(key):
+			p = phaseUnwantedAddrs
+			d.cleared[key.Prefix.Masked()] = true
+		case d.leaving[key.Link]:
+			continue // it goes with the link
+		}
+		d.loose(p, addressEntry{key, have}, "")
+	}
 	for key, want := range d.want.Addresses {
 		if d.blocked[key.Link] {
 			continue
@@ -156,7 +172,6 @@ func (d *differ) addresses() {
 		case there && d.gone[key.Link]:
 			d.add(phaseAddresses, put(change.Replace, after, nil, reasonLinkReplaced))
 		case !there:
-			d.clearOtherLength(key)
 			d.add(phaseAddresses, put(change.Create, after, nil, ""))
 		case have.Tentative:
 			// Detection does not end by a write: the address goes and comes.
@@ -165,35 +180,40 @@ func (d *differ) addresses() {
 			d.add(phaseAddresses, put(change.Adopt, after, before, ""))
 		}
 	}
-	for key, have := range d.have.Addresses {
-		if _, wanted := d.want.Addresses[key]; !wanted && d.oursAddress(key, have) && !d.cleared[key] {
-			d.loose(phaseLooseAddrs, addressEntry{key, have}, "")
+}
+
+// otherLength says that an IPv6 address is wanted with another prefix length.
+// The kernel does not keep both.
+func (d *differ) otherLength(key AddressKey) bool {
+	for wanted := range d.want.Addresses {
+		if wanted.Link == key.Link && wanted.Prefix.Addr() == key.Prefix.Addr() && key.Prefix.Addr().Is6() {
+			return true
 		}
 	}
+	return false
+}
+
+// inTheWay says that an address has to go before routes are written: the
+// kernel takes no next hop that is the host's own, and it makes a route of its
+// own to the address's prefix, which may have become a peer's.
+func (d *differ) inTheWay(key AddressKey) bool {
+	for route, want := range d.want.Routes {
+		if route.Dst == key.Prefix.Masked() || d.want.NextHops[want.NextHop].Gateway == key.Prefix.Addr() {
+			return true
+		}
+	}
+	return false
 }
 
 // oursAddress says that an address of one of our links is ours to remove: it
 // bears our protocol, or, where the kernel keeps none, lies in the pod network.
 // Other addresses that somebody gave to the link stay.
 func (d *differ) oursAddress(key AddressKey, have Address) bool {
-	if !d.onOurs(key.Link) {
+	_, wanted := d.want.Links[key.Link]
+	if !wanted && !d.leaving[key.Link] || d.gone[key.Link] || d.blocked[key.Link] {
 		return false
 	}
 	return have.Protocol == Protocol || slices.ContainsFunc(d.pods, func(p netip.Prefix) bool { return p.Contains(key.Prefix.Addr()) })
-}
-
-// clearOtherLength removes an address of ours that differs from a wanted IPv6
-// address in the prefix length only: the kernel does not keep both.
-func (d *differ) clearOtherLength(wanted AddressKey) {
-	if spec.FamilyOf(wanted.Prefix.Addr()) != spec.IPv6 {
-		return
-	}
-	for key, have := range d.have.Addresses {
-		if key.Link == wanted.Link && key.Prefix.Addr() == wanted.Prefix.Addr() && !d.gone[key.Link] {
-			d.add(phaseClearAddrs, remove(addressEntry{key, have}, ""))
-			d.cleared[key] = true
-		}
-	}
 }
 
 func (d *differ) ports() {

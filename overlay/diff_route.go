@@ -45,7 +45,7 @@ func (d *differ) nextHops() {
 		}
 	}
 	for id, have := range d.have.NextHops {
-		if _, wanted := d.want.NextHops[id]; !wanted && have.Protocol == Protocol {
+		if _, wanted := d.want.NextHops[id]; !wanted && have.Protocol == Protocol && !d.goneHops[id] {
 			d.loose(phaseLooseHops, nextHopEntry{id, have}, "")
 		}
 	}
@@ -61,6 +61,9 @@ func (d *differ) routes() {
 			continue
 		}
 		have, there := d.have.Routes[key]
+		if have.Protocol == protocolKernel && d.cleared[key.Dst] {
+			there = false
+		}
 		d.route(key, want, have, there, duplicates[key])
 	}
 	for key, have := range d.have.Routes {
@@ -68,7 +71,7 @@ func (d *differ) routes() {
 			continue
 		}
 		for _, r := range append([]Route{have}, duplicates[key]...) {
-			if d.oursRoute(r) {
+			if d.oursRoute(r) && !d.goneRoute(r) {
 				d.loose(phaseLooseRoutes, RouteEntry{key, r}, "")
 			}
 		}
@@ -94,10 +97,8 @@ func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []
 	case slices.ContainsFunc(duplicates, d.oursRoute):
 		d.dropDuplicates(key, append([]Route{have}, duplicates...))
 		d.add(phaseRoutes, put(change.Replace, after, nil, reasonDuplicate))
-	case d.goneHops[have.NextHop] && have.NextHop != 0:
+	case d.goneRoute(have):
 		d.add(phaseRoutes, put(change.Replace, after, nil, reasonNextHopReplaced))
-	case have.NextHop == 0 && d.gone[have.Link]:
-		d.add(phaseRoutes, put(change.Replace, after, nil, reasonLinkReplaced))
 	case have == want:
 	case have.Protocol != Protocol && sameHop(d.have.hop(have), hop):
 		d.add(phaseRoutes, put(change.Adopt, after, before, ""))
@@ -118,6 +119,15 @@ func (d *differ) dropDuplicates(key RouteKey, routes []Route) {
 			d.add(phaseClearRoutes, remove(RouteEntry{key, r}, reasonDuplicate))
 		}
 	}
+}
+
+// goneRoute says that a route goes with its link or nexthop object, before
+// anything new is written.
+func (d *differ) goneRoute(r Route) bool {
+	if r.NextHop != 0 {
+		return d.goneHops[r.NextHop]
+	}
+	return d.gone[r.Link]
 }
 
 // oursRoute says that a route bears our protocol, or leads over a link of

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,7 @@ func simulateOne(s *State, op Op) error {
 	case addressEntry:
 		if op.delete {
 			delete(s.Addresses, o.AddressKey)
+			s.disableIPv4(o.Link)
 			return nil
 		}
 		for k := range s.Addresses {
@@ -79,6 +81,11 @@ func simulateOne(s *State, op Op) error {
 		}
 		s.FDB[o.FDBKey] = o.FDBEntry
 	case nextHopEntry:
+		for k := range s.Addresses {
+			if !op.delete && k.Prefix.Addr() == o.Gateway {
+				return fmt.Errorf("gateway is a local address")
+			}
+		}
 		old, there := s.NextHops[o.id]
 		if op.delete || op.Change.Action == change.Replace {
 			s.dropNextHop(o.id)
@@ -93,8 +100,16 @@ func simulateOne(s *State, op Op) error {
 		s.NextHops[o.id] = o.NextHop
 	case RouteEntry:
 		if op.delete {
+			if _, there := s.NextHops[o.NextHop]; !there && o.NextHop != 0 {
+				return fmt.Errorf("no nexthop object %d", o.NextHop)
+			}
 			s.dropRoute(o)
 			return nil
+		}
+		for k := range s.Addresses {
+			if k.Prefix.Masked() == o.Dst && k.Prefix.Addr() != o.Dst.Addr() {
+				return fmt.Errorf("%s is a subnet of this host", o.Dst)
+			}
 		}
 		if _, there := s.NextHops[o.NextHop]; !there {
 			return fmt.Errorf("no nexthop object %d", o.NextHop)
@@ -129,8 +144,24 @@ func (s *State) dropLink(name string) {
 	}
 }
 
+// disableIPv4 is what the kernel does to a link without an IPv4 address.
+func (s *State) disableIPv4(link string) {
+	for k := range s.Addresses {
+		if k.Link == link && k.Prefix.Addr().Is4() {
+			return
+		}
+	}
+	maps.DeleteFunc(s.Neighbours, func(k NeighbourKey, _ Neighbour) bool { return k.Link == link && k.Addr.Is4() })
+	for id, hop := range s.NextHops {
+		if hop.Link == link && hop.Gateway.Is4() {
+			s.dropNextHop(id)
+		}
+	}
+}
+
 func (s *State) dropNextHop(id uint32) {
 	delete(s.NextHops, id)
+	s.Duplicates = slices.DeleteFunc(s.Duplicates, func(e RouteEntry) bool { return e.NextHop == id })
 	for k, r := range s.Routes {
 		if r.NextHop == id {
 			s.dropRoute(RouteEntry{k, r})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -260,7 +261,23 @@ func (n *network) snapshot(node string) string {
 		(ip nexthop; ip route show table all; ip -6 route show table all) | sed 's/ linkdown//' | grep -v 'fe80\|ff00::/8\|multicast' | sort
 		ip neigh show nud permanent | sort
 		bridge fdb show | grep -v '33:33\|01:00:5e\|master' | sort
-		nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 		cd /proc/sys/net
-		for f in ipv4/ip_forward ipv6/conf/*/forwarding ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6 bridge/bridge-nf-call-*; do echo "$f $(cat $f)"; done`)
+		for f in ipv4/ip_forward ipv6/conf/*/forwarding ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6 bridge/bridge-nf-call-*; do echo "$f $(cat $f)"; done`) + n.ruleset(node)
+}
+
+// ruleset is what nft lists, without counters. It lists objects in the order
+// in which they were made, which means nothing: they are sorted.
+func (n *network) ruleset(node string) string {
+	n.t.Helper()
+	var objects []string
+	var table string
+	for _, block := range strings.Split(n.sh(node, "nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/^table .*/&\\n/'"), "\n\n") {
+		if header := strings.TrimPrefix(block, "}\n"); strings.HasPrefix(header, "table") {
+			table = header
+			continue
+		}
+		objects = append(objects, table+"\n"+strings.TrimSuffix(strings.TrimSpace(block), "\n}"))
+	}
+	slices.Sort(objects)
+	return strings.Join(objects, "\n")
 }
