@@ -40,7 +40,7 @@ func forbidden(cause error, root bool, sysctl func(name string) (string, error))
 		if root && strings.Contains(k.name, "unprivileged") || !k.denies(v) {
 			continue
 		}
-		return fmt.Errorf("user namespaces are forbidden here (%w): sysctl %s is %s; "+
+		return fmt.Errorf("namespaces are forbidden here (%w): sysctl %s is %s; "+
 			"allow them with\n\n\tsudo sysctl -w %s=%s\n\nor run the same command with sudo", cause, k.name, v, k.name, k.allow)
 	}
 	if root {

@@ -70,11 +70,15 @@ func Exec(name, machine string, argv []string) (int, error) {
 	r := request{Machine: machine, Argv: argv, Env: os.Environ(), Dir: dir}
 	streams := []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	if !isTerminal(os.Stdin) {
+		// Caught before the program can start, or one that comes early would
+		// end this process in its place.
+		signals := make(chan os.Signal, 8)
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+		defer func() { signal.Stop(signals); close(signals) }()
 		if err := sendPacket(c, r, streams...); err != nil {
 			return 0, fmt.Errorf("asking the lab: %w", err)
 		}
-		stop := sendSignals(c)
-		defer stop()
+		go sendSignals(c, signals)
 		return awaitExit(c)
 	}
 
@@ -131,15 +135,10 @@ func receiveReply(c *net.UnixConn) (reply, error) {
 	return r, nil
 }
 
-func sendSignals(c *net.UnixConn) (stop func()) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-	go func() {
-		for s := range signals {
-			if n, ok := s.(unix.Signal); ok {
-				_ = sendPacket(c, request{Signal: int(n)}) // fails if it has ended
-			}
+func sendSignals(c *net.UnixConn, signals <-chan os.Signal) {
+	for s := range signals {
+		if n, ok := s.(unix.Signal); ok {
+			_ = sendPacket(c, request{Signal: int(n)}) // fails if it has ended
 		}
-	}()
-	return func() { signal.Stop(signals); close(signals) }
+	}
 }

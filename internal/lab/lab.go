@@ -9,7 +9,10 @@
 // kernel refuses unshare(CLONE_NEWUSER) to a process with more than one.
 package lab
 
-import "os"
+import (
+	"os"
+	"slices"
+)
 
 // requireEnv makes tests that need the kernel fail where they would be
 // skipped, so that they do not rot unseen.
@@ -42,6 +45,12 @@ type TB interface {
 // Where there can be no sandbox the tests run outside of one, and Require says
 // so to those that need it.
 func Main(m M) {
+	if slices.Contains(os.Args, "-test.fuzzworker") {
+		// A worker talks to `go test -fuzz`, which is in the sandbox already,
+		// over descriptors that would not survive another execution.
+		unavailable = nil
+		os.Exit(m.Run())
+	}
 	code, err := Enter(m.Run)
 	if err != nil {
 		unavailable = err

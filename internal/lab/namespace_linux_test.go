@@ -14,8 +14,6 @@ import (
 	"github.com/poldernet/polder/internal/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
-
 func newNamespace(t *testing.T, name string) *lab.Namespace {
 	t.Helper()
 	lab.Require(t)

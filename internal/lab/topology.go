@@ -143,8 +143,12 @@ func newMachine(role Role, b machineBlock) (*Machine, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	for _, l := range b.Links {
 		i := Interface{Link: l.Link, Range: l.Range}
-		diags = append(diags, decodeList(l.Addresses, "an address with a prefix length, as 192.0.2.1/24", netip.ParsePrefix, &i.Addresses)...)
+		wrong := decodeList(l.Addresses, "an address with a prefix length, as 192.0.2.1/24", netip.ParsePrefix, &i.Addresses)
+		diags = append(diags, wrong...)
 		diags = append(diags, decodeList(l.Gateways, "an address, as 192.0.2.1", netip.ParseAddr, &i.Gateways)...)
+		if len(wrong) > 0 {
+			i.Gateways = nil // nothing can be said about where they are
+		}
 		m.Interfaces = append(m.Interfaces, i)
 	}
 	return m, diags

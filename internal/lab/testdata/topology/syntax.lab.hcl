@@ -1,0 +1,2 @@
+link "lan" {
+router "r1" {}

@@ -1,0 +1,2 @@
+link "lan" { mut = 1500 }
+switch "s1" {}
