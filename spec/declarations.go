@@ -26,7 +26,6 @@ type networkDecl struct {
 	podCIDRs PerFamily[place]
 	backend  place
 	mtu      place
-	bridge   place
 	device   PerFamily[place] // no range where the name is the default
 	underlay place
 }

@@ -168,18 +168,18 @@ func (s *section) boolean(name string, def bool) bool {
 }
 
 // number is an attribute that is a whole number from lo to hi, or its default.
-func (s *section) number(name string, lo, hi, def int) (int, place, state) {
+func (s *section) number(name string, lo, hi, def int) (int, place) {
 	v, st := s.get(name)
 	if st != known {
-		return def, v.place, st
+		return def, v.place
 	}
 	n, ok := wholeNumber(v.Value)
 	if !ok || n < lo || n > hi {
 		s.report(v.problem("Number out of range", "%q must be a whole number from %d to %d, and this is %s.",
 			name, lo, hi, numberText(v.Value)))
-		return def, v.place, unknown
+		return def, v.place
 	}
-	return n, v.place, known
+	return n, v.place
 }
 
 func wholeNumber(v cty.Value) (int, bool) {

@@ -25,7 +25,7 @@ func (d *decoder) decodeNetwork(b *hcl.Block) *networkDecl {
 	n := &networkDecl{place: s.place}
 	n.Range = b.DefRange
 	s.podRanges(n)
-	n.MTU, n.mtu, _ = s.number("mtu", minMTU, maxMTU, 0)
+	n.MTU, n.mtu = s.number("mtu", minMTU, maxMTU, 0)
 	s.bridge(n)
 	s.backend(n)
 	if b := s.only(masqueradeBlock.name); b != nil {
@@ -136,11 +136,8 @@ func (s *section) subnetBounds(r *PodRange, first, last bound) bool {
 }
 
 func (s *section) subnetBound(r *PodRange, name string, given bound, out *netip.Addr) bool {
-	switch given.state {
-	case absent:
-		return true
-	case unknown:
-		return false
+	if given.state != known {
+		return given.state == absent
 	}
 	subnet := netip.PrefixFrom(given.addr, r.SubnetLen).Masked()
 	switch {
@@ -225,21 +222,21 @@ func (s *section) bridge(n *networkDecl) {
 		return
 	}
 	bs := s.open(bridgeBlock, b.Body, b.DefRange, s.ctx)
-	n.Bridge.Name, n.bridge, _ = bs.ifName("name", defaultBridge)
+	n.Bridge.Name, _ = bs.ifName("name", defaultBridge)
 	n.Bridge.HairpinMode = bs.boolean("hairpin_mode", true)
 }
 
 // ifName is an attribute that names an interface.
-func (s *section) ifName(name, def string) (string, place, state) {
+func (s *section) ifName(name, def string) (string, place) {
 	text, at, st := s.text(name, def)
 	if st != known {
-		return text, at, st
+		return def, at
 	}
 	if err := checkIfName(text); err != nil {
 		s.report(at.problem("Unsuitable interface name", "%s %q: %s.", name, text, err))
-		return def, at, unknown
+		return def, at
 	}
-	return text, at, known
+	return text, at
 }
 
 // backend decodes the backend block. A network without one gets VXLAN.
@@ -271,8 +268,8 @@ func defaultDevices(vni uint32) PerFamily[string] {
 }
 
 func (s *section) vxlan(n *networkDecl, b *section) {
-	vni, _, _ := b.number("vni", 1, maxVNI, defaultVNI)
-	port, _, _ := b.number("port", 1, 65535, defaultPort)
+	vni, _ := b.number("vni", 1, maxVNI, defaultVNI)
+	port, _ := b.number("port", 1, 65535, defaultPort)
 	n.Backend.VNI, n.Backend.Port = uint32(vni), uint16(port)
 	n.Backend.DirectRouting = b.boolean("direct_routing", false)
 	n.Backend.Device = defaultDevices(n.Backend.VNI)

@@ -146,7 +146,7 @@ func (s *section) endpointFields(e *endpointDecl) {
 			s.report(at.problem("Unsuitable namespace", "%q is no name for a namespace: %s.", e.Namespace, err))
 		}
 	}
-	e.Interface, e.interfaceAt, _ = s.ifName("interface", "")
+	e.Interface, e.interfaceAt = s.ifName("interface", "")
 	if v, st := s.get("mac"); st == known {
 		e.MAC, _ = s.mac(v)
 		e.macAt = v.place

@@ -71,10 +71,12 @@ func (it item) json() map[string]any {
 			out[inner.block] = content
 			continue
 		}
-		if out[inner.block] == nil {
-			out[inner.block] = make(map[string]any)
+		labels, ok := out[inner.block].(map[string]any)
+		if !ok {
+			labels = make(map[string]any)
+			out[inner.block] = labels
 		}
-		out[inner.block].(map[string]any)[inner.label] = content
+		labels[inner.label] = content
 	}
 	return out
 }

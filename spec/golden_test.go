@@ -72,7 +72,8 @@ func golden(t *testing.T, pattern string, run func(*testing.T, spec.Inputs) []by
 			}
 			got := run(t, inputs(archive.Comment))
 			if *update {
-				archive.Files = append(files, txtar.File{Name: "want", Data: got})
+				files = append(files, txtar.File{Name: "want", Data: got})
+				archive.Files = files
 				write(t, name, txtar.Format(archive))
 				return
 			}

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -65,7 +66,7 @@ func TestPropertyFormat(t *testing.T) {
 			t.Fatalf("%s\nbecame\n%s", messy.String(), formatted)
 		}
 		again, _, diags := spec.Format("a.hcl", formatted)
-		if diags.HasErrors() || string(again) != string(formatted) {
+		if diags.HasErrors() || !bytes.Equal(again, formatted) {
 			t.Fatalf("%s\nbecame, formatted once more,\n%s\n%v", formatted, again, diags)
 		}
 		if strings.Count(string(formatted), "# a comment") != strings.Count(messy.String(), "# a comment") {
