@@ -135,7 +135,7 @@ func (a *app) confirm(ctx context.Context, mode reconcile.Mode) error {
 	question := map[reconcile.Mode]string{
 		reconcile.ModeApply:   "Do you want to do this?",
 		reconcile.ModeDestroy: "Do you want to remove all this? Pods lose their network.",
-		reconcile.ModeRelease: "Do you want to let go of all this? It stays, and polder no longer looks after it.",
+		reconcile.ModeRelease: "Do you want to let go of all this? Polder no longer looks after it then.",
 	}[mode]
 	if _, err := fmt.Fprintf(a.out, "\n%s\n  Only \"yes\" is accepted: ", question); err != nil {
 		return fmt.Errorf("asking: %w", err)

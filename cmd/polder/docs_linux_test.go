@@ -169,3 +169,45 @@ func TestPattern(t *testing.T) {
 		}
 	}
 }
+
+// A dependency without a reason in the manual has none.
+func TestEveryDependencyIsExplained(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	required := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(string(mod), -1)
+	listed := regexp.MustCompile(`(?m)^\| (\S+\.\S+) \|`).FindAllStringSubmatch(string(text), -1)
+	for _, module := range required {
+		if !strings.Contains(string(text), "| "+module[1]+" |") {
+			t.Errorf("%s is in go.mod and not in docs/dependencies.md", module[1])
+		}
+	}
+	if len(required) == 0 || len(listed) != len(required) {
+		t.Errorf("go.mod has %d direct dependencies, docs/dependencies.md %d", len(required), len(listed))
+	}
+}
+
+// Links between the documents lead somewhere.
+func TestLinksLead(t *testing.T) {
+	files := append(documents(t), "../../ARCHITECTURE.md", "../../CONTRIBUTING.md")
+	more, err := filepath.Glob("../../docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, more...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), link[1])); err != nil {
+				t.Errorf("%s: %v", filepath.Base(file), err)
+			}
+		}
+	}
+}

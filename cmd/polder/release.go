@@ -13,7 +13,10 @@ func newReleaseCommand(a *app) *cobra.Command {
 		Short: "Leave the network as it is and take polder's mark off",
 		Long: `release takes polder's mark off all objects that carry it and leaves the
 objects, so that something else can look after them. It needs no spec. What
-polder adopted is then as it was before; a later apply adopts it again.`,
+polder adopted is then as it was before; a later apply adopts it again.
+
+The nftables table of polder is removed: its name is the mark. Masquerading and
+the rules that guard the VXLAN port end with it.`,
 		Example: `  polder release
   polder release --auto-approve`,
 		Args: cobra.NoArgs,
