@@ -177,7 +177,7 @@ func (d *demo) reach() error {
 	}
 	var broken []string
 	for _, r := range d.spec.Network.Pods {
-		m, err := measure(d.lab, w, d.topology, d.spec, r.Family())
+		m, err := measure(d.lab, w, d.topology, d.spec, r.Family(), probeTimeout)
 		if err != nil {
 			return errors.Join(err, w.Close())
 		}

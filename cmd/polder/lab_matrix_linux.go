@@ -166,7 +166,7 @@ func (m *matrix) pairs(yield func(from, to place) bool) {
 }
 
 // measure probes every pod pair, and the hosts from every pod.
-func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Family) (*matrix, error) {
+func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Family, timeout time.Duration) (*matrix, error) {
 	pods, hosts := places(t, s)
 	m := &matrix{family: f, from: pods, to: append(pods[:len(pods):len(pods)], hosts...), cells: map[[2]string]cell{}}
 	var (
@@ -184,7 +184,7 @@ func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, f spec.Fami
 			for _, protocol := range demoProtocols {
 				c.reports[protocol], err = w.Probe(lab.Flow{
 					From: l.Machine(from.name), To: l.Machine(to.name), Addr: to.addrs.Get(f),
-					Protocol: protocol, Timeout: probeTimeout,
+					Protocol: protocol, Timeout: timeout,
 				})
 				if err != nil {
 					break

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poldernet/polder/examples"
+	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/spec"
+)
+
+// Every example does what it says: it is applied in one go, a second plan is
+// empty, and every packet travels as the spec promises.
+func TestExamples(t *testing.T) {
+	folders, err := examples.FS.ReadDir(".")
+	if err != nil || len(folders) < 5 {
+		t.Fatal(folders, err)
+	}
+	for _, folder := range folders {
+		t.Run(folder.Name(), func(t *testing.T) {
+			lab.Require(t)
+			l, err := upExample(folder.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			dir := filepath.Join("..", "..", "examples", folder.Name())
+			f, err := findLabFile(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := &app{streams: streams{out: t.Output(), err: t.Output()}}
+			topology, s, err := a.loadLab(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"apply", "--auto-approve"}, {"plan", "--detailed-exitcode"}} {
+				for _, n := range s.Nodes {
+					cmd := l.Node(n.Name).Command(t.Context(), append([]string{"polder"}, args...)...)
+					if out, err := cmd.CombinedOutput(); err != nil {
+						t.Fatalf("polder %s on %s: %v\n%s", strings.Join(args, " "), n.Name, err, out)
+					}
+				}
+			}
+			probeExample(t, l, topology, s)
+		})
+	}
+}
+
+// probeExample sends packets from every pod to every other and outside.
+func probeExample(t *testing.T, l *lab.Lab, topology *lab.Topology, s *spec.Spec) {
+	t.Helper()
+	if err := l.SyncPodMTU(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := l.Wire(s.Network.Backend.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, r := range s.Network.Pods {
+		m, err := measure(l, w, topology, s, r.Family(), probeTimeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(m.cells) == 0 {
+			t.Errorf("%v: nothing was probed", r.Family())
+		}
+		for _, b := range m.broken() {
+			t.Errorf("%v: %s", r.Family(), b)
+		}
+	}
+}
+
+// The demo as its user runs it, from a folder that has nothing to do with it.
+func TestDemo(t *testing.T) {
+	lab.Require(t)
+	var out bytes.Buffer
+	cmd := polderCommand(t, t.TempDir(), "lab", "demo")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for _, want := range []string{
+		"Plan: ",
+		"Apply complete. ",
+		"  web-1      bridge  -       direct  direct  vxlan   vxlan   NAT 192.0.2.11\n",
+		"  db-3       vxlan   vxlan   vxlan   vxlan   -       bridge  NAT 2001:db8:2::13\n",
+		"No changes. Node n3 matches the spec.\n",
+		"Everything as promised, in ",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the demo does not say %q", want)
+		}
+	}
+	if strings.Contains(out.String(), "\x1b[") {
+		t.Error("the demo colours what is no terminal")
+	}
+	if t.Failed() {
+		t.Log(out.String())
+	}
+}
+
+// A promise that is not kept is told: here, masquerading that the spec has and
+// the kernel lacks.
+func TestMatrixTellsBrokenPromises(t *testing.T) {
+	lab.Require(t)
+	l, err := upExample("single-host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := &app{streams: streams{out: t.Output(), err: t.Output()}}
+	topology, s, err := a.loadLab(labFile{
+		path: filepath.Join("..", "..", "examples", "single-host", "single-host"+labSuffix),
+		dir:  filepath.Join("..", "..", "examples", "single-host"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "polder apply --auto-approve >/dev/null && nft delete table inet polder"
+	if out, err := l.Node("n1").Command(context.Background(), "sh", "-c", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w, err := l.Wire(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	// The outside answers to the pod's own address, which the router does not
+	// know: the answer is lost.
+	m, err := measure(l, w, topology, s, spec.IPv4, 500*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Join(m.broken(), "\n")
+	if !strings.Contains(broken, "web to outside 203.0.113.99: udp was not answered") || strings.Contains(broken, "web to db") {
+		t.Errorf("broken: %s", broken)
+	}
+	var table bytes.Buffer
+	if err := m.write(&table, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "  from \\ to  db      web     outside\n" +
+		"  db         -       bridge  direct\n" +
+		"  web        bridge  -       direct\n"
+	if table.String() != want {
+		t.Errorf("table\n%s\nwant\n%s", table.String(), want)
+	}
+}
+
+// The commands of a lab in the background, as a user types them.
+func TestLabCommands(t *testing.T) {
+	lab.Require(t)
+	dir, err := filepath.Abs(filepath.Join("..", "..", "examples"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	polder := func(want int, args ...string) string {
+		t.Helper()
+		cmd := polderCommand(t, dir, args...)
+		out, err := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Fatalf("polder %s: status %d, want %d (%v)\n%s", strings.Join(args, " "), got, want, err, out)
+		}
+		return string(out)
+	}
+	says := func(got, want string) {
+		t.Helper()
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	says(polder(1, "lab", "exec", "n1", "true"), "lab default is not up")
+	says(polder(1, "lab", "up", "."), "holds 0 lab files")
+	says(polder(0, "lab", "up", "single-host"), "polder lab exec n1 -- polder plan")
+	defer polder(0, "lab", "down")
+	says(polder(1, "lab", "up", "single-host"), "lab default is up already")
+	says(polder(0, "lab", "up", "host-gw", "--name", "second"), "polder lab down --name second")
+	defer polder(0, "lab", "down", "--name", "second")
+
+	// Neither --spec nor --node is needed, and flags are the program's own.
+	says(polder(2, "lab", "exec", "n1", "--", "polder", "plan", "--detailed-exitcode"), "to add")
+	says(polder(0, "lab", "exec", "n1", "--", "polder", "apply", "--auto-approve"), "Node n1 matches the spec")
+	polder(0, "lab", "exec", "n1", "polder", "plan", "--detailed-exitcode")
+	polder(2, "lab", "exec", "--name", "second", "n1", "--", "polder", "plan", "--detailed-exitcode")
+}
+
+// polderCommand is polder in a folder. The sandbox's own program is this test
+// binary, which is polder when it is called so.
+func polderCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	program, err := exec.LookPath("polder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Dir = dir
+	return cmd
+}
