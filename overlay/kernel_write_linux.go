@@ -107,7 +107,7 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 		}
 	}
 	for i, err := range w.sock.request(msgs, func(int, []byte) {}) {
-		if err == nil || msgs[i].deletes() && notFound(err) {
+		if err == nil || msgs[i].deletes() && gone(ops[owner[i]], err) {
 			continue
 		}
 		failed[owner[i]] = errors.Join(failed[owner[i]], err)
@@ -255,6 +255,14 @@ func notFound(err error) bool {
 	var link netlink.LinkNotFoundError
 	return errors.As(err, &link) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
 		errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)
+}
+
+// gone says that there was nothing to delete. Of a route whose nexthop object
+// is gone, and which is gone with it, the kernel says that the request is
+// invalid (fib_frontend.c, rtm_to_fib_config).
+func gone(op Op, err error) bool {
+	r, ok := op.object.(RouteEntry)
+	return notFound(err) || ok && r.NextHop != 0 && errors.Is(err, unix.EINVAL)
 }
 
 // unreachable says that a route was asked for and there is none.

@@ -51,7 +51,9 @@ func simulateOne(s *State, op Op) error {
 	case addressEntry:
 		if op.delete {
 			delete(s.Addresses, o.AddressKey)
-			s.disableIPv4(o.Link)
+			if o.Prefix.Addr().Is4() {
+				s.disableIPv4(o.Link)
+			}
 			return nil
 		}
 		for k := range s.Addresses {
@@ -100,9 +102,6 @@ func simulateOne(s *State, op Op) error {
 		s.NextHops[o.id] = o.NextHop
 	case RouteEntry:
 		if op.delete {
-			if _, there := s.NextHops[o.NextHop]; !there && o.NextHop != 0 {
-				return fmt.Errorf("no nexthop object %d", o.NextHop)
-			}
 			s.dropRoute(o)
 			return nil
 		}
