@@ -30,7 +30,9 @@ func (d *tableDiff) tableChange(there bool) []change.Change {
 		}
 	}
 	for _, o := range d.have.Objects {
-		changes = append(changes, change.Change{Action: change.Delete, Kind: "object", Name: d.name(o.String())})
+		if !slices.Contains(d.want.Objects, o) {
+			changes = append(changes, change.Change{Action: change.Delete, Kind: "object", Name: d.name(o.String())})
+		}
 	}
 	return changes
 }

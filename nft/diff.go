@@ -180,7 +180,9 @@ func (d *tableDiff) diff(there bool) {
 		}
 	}
 	for _, o := range d.have.Objects {
-		d.add(&d.retire, delObject{o})
+		if !slices.Contains(d.want.Objects, o) {
+			d.add(&d.retire, delObject{o})
+		}
 	}
 }
 
