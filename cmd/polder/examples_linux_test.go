@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -80,6 +82,13 @@ func probeExample(t *testing.T, l *lab.Lab, topology *lab.Topology, s *spec.Spec
 // The demo as its user runs it, from a folder that has nothing to do with it.
 func TestDemo(t *testing.T) {
 	lab.Require(t)
+	row := func(from string, cells ...string) string {
+		line := fmt.Sprintf("  %-9s", from)
+		for _, c := range cells {
+			line += fmt.Sprintf("  %-6s", c)
+		}
+		return line + "\n"
+	}
 	var out bytes.Buffer
 	cmd := polderCommand(t, t.TempDir(), "lab", "demo")
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -89,8 +98,8 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{
 		"Plan: ",
 		"Apply complete. ",
-		"  web-1      bridge  -       direct  direct  vxlan   vxlan   NAT 192.0.2.11\n",
-		"  db-3       vxlan   vxlan   vxlan   vxlan   -       bridge  NAT 2001:db8:2::13\n",
+		row("web-1", "bridge", "-", "direct", "direct", "vxlan", "vxlan", "NAT 192.0.2.11"),
+		row("db-3", "vxlan", "vxlan", "vxlan", "vxlan", "-", "bridge", "NAT 2001:db8:2::13"),
 		"No changes. Node n3 matches the spec.\n",
 		"Everything as promised, in ",
 	} {
@@ -178,6 +187,11 @@ func TestLabCommands(t *testing.T) {
 	}
 	says(polder(1, "lab", "exec", "n1", "true"), "lab default is not up")
 	says(polder(1, "lab", "up", "."), "holds 0 lab files")
+	mistaken := filepath.Join(t.TempDir(), "mistaken"+labSuffix)
+	if err := os.WriteFile(mistaken, []byte("link \"lan\" { mut = 1500 }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(polder(1, "lab", "up", mistaken), `Did you mean "mtu"?`)
 	says(polder(0, "lab", "up", "single-host"), "polder lab exec n1 -- polder plan")
 	defer polder(0, "lab", "down")
 	says(polder(1, "lab", "up", "single-host"), "lab default is up already")

@@ -94,12 +94,16 @@ func hold(build func(context.Context) (*Lab, error)) int {
 	unix.CloseOnExec(firstFD + 1)
 	listenerFile, ready := os.NewFile(firstFD, "listener"), os.NewFile(firstFD+1, "ready")
 	l, listener, err := func() (*Lab, *net.UnixListener, error) {
-		listener, err := net.FileListener(listenerFile)
+		inherited, err := net.FileListener(listenerFile)
 		if err != nil {
 			return nil, nil, err
 		}
+		listener, ok := inherited.(*net.UnixListener)
+		if !ok {
+			return nil, nil, fmt.Errorf("descriptor %d is a %T", firstFD, inherited)
+		}
 		l, err := build(ctx)
-		return l, listener.(*net.UnixListener), err
+		return l, listener, err
 	}()
 	listenerFile.Close()
 	if err != nil {

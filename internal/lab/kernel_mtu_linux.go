@@ -37,8 +37,12 @@ func probeSize(from, to *Namespace, addr netip.Addr, size int, deadline time.Tim
 		return r, err
 	}
 	defer server.Close()
-	if err := from.Do(func() (err error) {
-		client, err = net.DialUDP("udp", nil, server.LocalAddr().(*net.UDPAddr))
+	if err := from.Do(func() error {
+		at, err := netip.ParseAddrPort(server.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		client, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at))
 		return err
 	}); err != nil {
 		return r, err

@@ -93,18 +93,13 @@ func forwardSignals(to *os.Process) (stop func()) {
 // number where one killed it.
 func exitStatus(err error) (int, error) {
 	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, nil
-	case errors.As(err, &exit):
-		status := exit.Sys().(syscall.WaitStatus)
-		if status.Signaled() {
-			return 128 + int(status.Signal()), nil
-		}
-		return status.ExitStatus(), nil
-	default:
+	if !errors.As(err, &exit) {
 		return 0, err
 	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return exit.ExitCode(), nil
 }
 
 // startSandbox starts PID 1 of a new sandbox and returns when the last stage

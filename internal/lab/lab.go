@@ -28,7 +28,7 @@ const (
 const SpecDir = "/etc/polder"
 
 // unavailable says why there is no sandbox. It is set by Main.
-var unavailable error = errNotEntered
+var unavailable = errNotEntered
 
 // M is what Main uses of *testing.M.
 type M interface{ Run() int }

@@ -1,6 +1,7 @@
 package lab_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -43,14 +44,10 @@ func threeNodes() *spec.Spec {
 	return s
 }
 
-func up(t *testing.T, file string, s *spec.Spec) *lab.Lab {
+func up(t *testing.T) *lab.Lab {
 	t.Helper()
 	lab.Require(t)
-	topo, diags := lab.LoadTopology(file)
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	l, err := lab.Up(context.Background(), topo, s)
+	l, err := threeNodesUp()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,8 +126,7 @@ func podNetwork(t *testing.T, l *lab.Lab, mtu int) {
 }
 
 func TestProbesSeeThePath(t *testing.T) {
-	s := threeNodes()
-	l := up(t, "testdata/three-nodes.lab.hcl", s)
+	l := up(t)
 	podNetwork(t, l, 1450)
 	wire, err := l.Wire(vxlanPort)
 	if err != nil {
@@ -177,7 +173,7 @@ func TestProbesSeeThePath(t *testing.T) {
 }
 
 func TestProbeOfNothing(t *testing.T) {
-	l := up(t, "testdata/three-nodes.lab.hcl", threeNodes())
+	l := up(t)
 	wire, err := l.Wire(vxlanPort)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +198,7 @@ func TestProbeOfNothing(t *testing.T) {
 
 func TestProbeSize(t *testing.T) {
 	const mtu = 1400
-	l := up(t, "testdata/three-nodes.lab.hcl", threeNodes())
+	l := up(t)
 	podNetwork(t, l, mtu)
 	for _, to := range []string{"10.244.3.5", "fd00:10:244:3::5"} {
 		addr := netip.MustParseAddr(to)
@@ -243,7 +239,7 @@ func TestProbeSize(t *testing.T) {
 
 // A frame that is injected comes out at the other end of the veth as it was.
 func TestInjectAndTap(t *testing.T) {
-	l := up(t, "testdata/three-nodes.lab.hcl", threeNodes())
+	l := up(t)
 	tap, err := l.Node("n1").Tap("veth-web-1")
 	if err != nil {
 		t.Fatal(err)
@@ -260,13 +256,13 @@ func TestInjectAndTap(t *testing.T) {
 		p, err := packet.Dissect(f.Data)
 		return err == nil && p.Src == src.Addr()
 	})
-	if err != nil || got.Outgoing || string(got.Data) != string(frame) {
+	if err != nil || got.Outgoing || !bytes.Equal(got.Data, frame) {
 		t.Errorf("%+v, %v; want % x", got, err, frame)
 	}
 }
 
 func TestMountSpec(t *testing.T) {
-	l := up(t, "testdata/three-nodes.lab.hcl", threeNodes())
+	l := up(t)
 	if err := l.MountSpec("testdata"); err != nil {
 		t.Fatal(err)
 	}

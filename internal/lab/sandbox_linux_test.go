@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -84,6 +85,20 @@ var roles = map[string]func() (int, error){
 	"fails": func() (int, error) {
 		return 0, lab.Background("fails", func(context.Context) (*lab.Lab, error) { return nil, errors.New("no luck") })
 	},
+	// Asks another user's lab to go down.
+	"intruder": func() (int, error) {
+		c, err := net.Dial("unixpacket", "@polder-lab-0-"+backgroundName)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := c.Write([]byte(`{"down":true}`)); err != nil {
+			return 0, err
+		}
+		answer := make([]byte, 1<<10)
+		n, err := c.Read(answer)
+		fmt.Printf("%s\n", answer[:n])
+		return 0, err
+	},
 	"exec": func() (int, error) { return lab.Exec(backgroundName, os.Args[1], os.Args[2:]) },
 	"down": func() (int, error) { return 0, lab.Down(backgroundName) },
 	// Says what Enter says where there can be no network namespace.
@@ -118,10 +133,10 @@ func program(t *testing.T, role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func run(t *testing.T, role string, args ...string) {
+func run(t *testing.T, role string) {
 	t.Helper()
-	if out, err := program(t, role, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %q: %v\n%s", role, args, err, out)
+	if out, err := program(t, role).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", role, err, out)
 	}
 }
 
@@ -223,18 +238,19 @@ func members(t *testing.T, pidNS string) []int {
 	}
 	var pids []int
 	for _, l := range links {
-		if ns, err := os.Readlink(l); err == nil && ns == pidNS {
-			dir := strings.TrimSuffix(l, "/ns/pid")
-			// A dead process keeps its PID namespace until it is reaped.
-			if status, err := os.ReadFile(dir + "/status"); err != nil || dead.Match(status) {
-				continue
-			}
-			pid, err := strconv.Atoi(filepath.Base(dir))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, pid)
+		if ns, err := os.Readlink(l); err != nil || ns != pidNS {
+			continue
 		}
+		dir := strings.TrimSuffix(l, "/ns/pid")
+		// A dead process keeps its PID namespace until it is reaped.
+		if status, err := os.ReadFile(dir + "/status"); err != nil || dead.Match(status) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
 	}
 	return pids
 }
@@ -323,7 +339,7 @@ func TestBackground(t *testing.T) {
 		t.Errorf("a lab that cannot be made: %v, %s", err, out)
 	}
 
-	exec := func(stdin string, argv ...string) (stdout, stderr string, status int) {
+	inLab := func(stdin string, argv ...string) (stdout, stderr string, status int) {
 		t.Helper()
 		cmd := program(t, "exec", argv...)
 		cmd.Env = append(cmd.Env, "GREETING=hello")
@@ -334,17 +350,17 @@ func TestBackground(t *testing.T) {
 		}
 		return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 	}
-	out, errs, status := exec("in", "web-1", "sh", "-c", `cat; echo " $GREETING $(uname -n) $(ls $0)"; echo err >&2; exit 9`, "testdata/three-nodes.lab.hcl")
+	out, errs, status := inLab("in", "web-1", "sh", "-c", `cat; echo " $GREETING $(uname -n) $(ls $0)"; echo err >&2; exit 9`, "testdata/three-nodes.lab.hcl")
 	if out != "in hello web-1 testdata/three-nodes.lab.hcl\n" || errs != "err\n" || status != 9 {
 		t.Errorf("output %q, errors %q, status %d", out, errs, status)
 	}
-	if _, errs, status := exec("", "n7", "true"); status != 1 || !strings.Contains(errs, "the lab has no n7; it has db-1, ") {
+	if _, errs, status := inLab("", "n7", "true"); status != 1 || !strings.Contains(errs, "the lab has no n7; it has db-1, ") {
 		t.Errorf("unknown machine: %q, status %d", errs, status)
 	}
-	if _, errs, status := exec("", "n1", "no-such-program"); status != 1 || !strings.Contains(errs, "no-such-program") {
+	if _, errs, status := inLab("", "n1", "no-such-program"); status != 1 || !strings.Contains(errs, "no-such-program") {
 		t.Errorf("unknown program: %q, status %d", errs, status)
 	}
-	if _, _, status := exec("", "n1", "sh", "-c", "kill -KILL $$"); status != 137 {
+	if _, _, status := inLab("", "n1", "sh", "-c", "kill -KILL $$"); status != 137 {
 		t.Errorf("killed program: status %d", status)
 	}
 
@@ -388,16 +404,33 @@ func TestExecGivesATerminal(t *testing.T) {
 	}
 }
 
-// The lab needs no root: it works for a user who has nothing.
-func TestOrdinaryUser(t *testing.T) {
-	lab.Require(t)
+// nobody makes a program another user's. Go test's own folder is closed to
+// others: the sandbox's copy is not.
+func nobody(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	if m := strings.Fields(read(t, "/proc/self/uid_map")); m[2] == "1" {
 		t.Skip("this whole test runs as an ordinary user")
 	}
-	cmd := program(t, "probe")
-	// Where everybody may execute it: go test's own folder is closed.
 	cmd.Path = "/etc/polder-lab/bin/polder"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+}
+
+// Anybody may connect to an abstract socket; only its owner is served.
+func TestOtherUsersAreRefused(t *testing.T) {
+	cmd := program(t, "intruder")
+	nobody(t, cmd)
+	run(t, "background")
+	defer run(t, "down")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "belongs to user") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+// The lab needs no root: it works for a user who has nothing.
+func TestOrdinaryUser(t *testing.T) {
+	cmd := program(t, "probe")
+	nobody(t, cmd)
 	out, err := cmd.CombinedOutput()
 	if want := "0 true 2001:db8:1::11 direct <nil>\n"; err != nil || string(out) != want {
 		t.Errorf("%v, %q; want %q", err, out, want)
@@ -430,9 +463,10 @@ func TestForbidden(t *testing.T) {
 		status        int
 	}{{"", "--- SKIP: TestDoReturnsTheError", 0}, {"require", "--- FAIL: TestDoReturnsTheError", 1}} {
 		cmd := program(t, "")
-		shell := exec.Command("sh", "-c", `echo 0 >/proc/sys/user/max_net_namespaces && exec "$0" -test.v -test.run=TestDoReturnsTheError`, cmd.Path)
-		shell.Env = append(cmd.Env, "POLDER_KERNEL="+c.require)
-		if out, status := forbid(shell); status != c.status || !strings.Contains(out, c.want) {
+		cmd.Env = append(cmd.Env, "POLDER_KERNEL="+c.require)
+		cmd.Args = []string{"sh", "-c", `echo 0 >/proc/sys/user/max_net_namespaces && exec "$0" -test.v -test.run=TestDoReturnsTheError`, cmd.Path}
+		cmd.Path = "/bin/sh"
+		if out, status := forbid(cmd); status != c.status || !strings.Contains(out, c.want) {
 			t.Errorf("POLDER_KERNEL=%s: status %d, %s", c.require, status, out)
 		}
 	}

@@ -172,6 +172,8 @@ func FuzzParseTopology(f *testing.F) {
 				}
 			}
 		}
-		topo.Check(s)
+		if _, diags := topo.complete(s); diags.HasErrors() != topo.Check(s).HasErrors() {
+			t.Fatal("Check and Up disagree")
+		}
 	})
 }

@@ -3,6 +3,7 @@ package packet
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"hash/crc32"
 	"net/netip"
 	"testing"
@@ -119,10 +120,10 @@ func TestDissectRefuses(t *testing.T) {
 		}
 	}
 	frame[etherHeaderLen+7] = 1 // fragment offset
-	if _, err := Dissect(frame); err != errFragment {
+	if _, err := Dissect(frame); !errors.Is(err, errFragment) {
 		t.Errorf("fragment: %v", err)
 	}
-	if _, err := Dissect(Ethernet(macA, macB, 0x0806, make([]byte, 46))); err != errNotIP {
+	if _, err := Dissect(Ethernet(macA, macB, 0x0806, make([]byte, 46))); !errors.Is(err, errNotIP) {
 		t.Errorf("ARP: %v", err)
 	}
 }
