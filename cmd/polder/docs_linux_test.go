@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -149,6 +153,49 @@ func TestDocumentsUseRealFlags(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSpecsInDocumentsLoad takes the specs that README and manual begin with,
+// and edits them as the manual says.
+func TestSpecsInDocumentsLoad(t *testing.T) {
+	for file, nodes := range map[string]int{"../../README.md": 2, "../../docs/getting-started.md": 2} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "edge.hcl")
+		var source strings.Builder
+		lines := blocks(string(text), "hcl")
+		for _, number := range slices.Sorted(maps.Keys(lines)) {
+			source.WriteString(lines[number] + "\n")
+		}
+		if err := os.WriteFile(path, []byte(source.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lines = blocks(string(text), "sh")
+		for _, number := range slices.Sorted(maps.Keys(lines)) {
+			args, ok := strings.CutPrefix(lines[number], "polder ")
+			if !ok || !strings.HasPrefix(args, "node ") {
+				continue
+			}
+			polder(t, append(strings.Fields(args), "--spec", path)...)
+		}
+		want := fmt.Sprintf("Success! %s is valid: %d nodes, 0 endpoints.\n", path, nodes)
+		if got := polder(t, "validate", "--spec", path); got != want {
+			t.Errorf("%s: %s", filepath.Base(file), got)
+		}
+		polder(t, "fmt", "--check", path)
+	}
+}
+
+// polder runs a command that must succeed and returns what it prints.
+func polder(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if status := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &errs}, nil); status != 0 {
+		t.Fatalf("polder %s: status %d\n%s%s", strings.Join(args, " "), status, out.String(), errs.String())
+	}
+	return out.String()
 }
 
 func TestPattern(t *testing.T) {
