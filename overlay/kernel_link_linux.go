@@ -1,7 +1,9 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -195,7 +197,18 @@ func (w *Writer) createLink(want Link) error {
 		}
 	}
 	delete(w.byName, want.Name)
-	return w.handle.LinkAdd(l)
+	if err := w.handle.LinkAdd(l); err != nil {
+		return err
+	}
+	// Until the link-local address has passed duplicate address detection, a
+	// second or two after "up", the kernel solicits no neighbour (ndisc.c,
+	// ndisc_send_ns), and nobody behind the link is reached over IPv6. Nobody
+	// else can have an address that comes of a MAC of ours.
+	err := writeSysctl(linkSysctl(want.Name, "accept_dad"), "0")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without IPv6
+	}
+	return err
 }
 
 func (w *Writer) deleteLink(name string) error {
