@@ -61,6 +61,8 @@ func (c *changer) run(ctx context.Context, a *app, options reconcile.Options, mo
 	if c.asJSON && !c.autoApprove {
 		return usageError{errors.New("--json needs --auto-approve: the question would not be JSON"), "polder " + string(mode)}
 	}
+	// The lock is taken before the plan is made and held while the user reads
+	// it, so that what is approved is what is done.
 	applier, err := reconcile.OpenApplier(options)
 	if err != nil {
 		return err
@@ -114,6 +116,8 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 			ended = errors.New("interrupted; what is done stays done, and another " + string(plan.Mode) + " goes on from there")
 		}
 	}
+	// The outcomes are those reported, not those of the result: an apply that
+	// ends early may have none to return.
 	model := view.NewResult(plan, outcomes, result.Remaining, ended)
 	switch {
 	case c.asJSON:

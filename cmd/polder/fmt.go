@@ -71,6 +71,7 @@ func (f *formatter) path(path string) error {
 	if !info.IsDir() {
 		return f.file(path)
 	}
+	// Lab files, too: they are not part of the spec, but lie beside it.
 	files, err := filepath.Glob(filepath.Join(path, "*.hcl"))
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", path, err)

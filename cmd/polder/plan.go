@@ -47,6 +47,8 @@ changes exits 0 and one with changes 2.`,
 			switch {
 			case err != nil:
 				return err
+			// An error also where nobody asked for details: whatever is applied,
+			// the node will not match the spec.
 			case len(plan.Conflicts) > 0:
 				return exitError
 			case detailed && !plan.Empty():

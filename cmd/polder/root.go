@@ -126,6 +126,8 @@ polder's are never changed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{err, cmd.CommandPath()}
 	})
+	// Cobra has a hook for errors of flags and none for those of arguments, and
+	// a distance for suggestions that it sets only where it suggests itself.
 	for _, cmd := range commands(root) {
 		cmd.SuggestionsMinimumDistance = 2 // letters
 		if check := cmd.Args; check != nil {

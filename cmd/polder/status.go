@@ -44,6 +44,8 @@ on errors.`,
 				text.Verbose = all
 				err = model.WriteText(a.out, text)
 			}
+			// Like kubectl diff: a difference is an answer. Firewalls of others do
+			// not count, for no apply changes them.
 			if err == nil && !status.InSync() {
 				return exitChanges
 			}

@@ -21,6 +21,7 @@ the pull request. With --node it checks that the spec has that node, too.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			config, diags := spec.Load(a.specPath, a.inputs())
+			// Only where it is named: the machine that validates is mostly no node.
 			if a.node != "" && !diags.HasErrors() {
 				diags = append(diags, config.CheckNode(a.node)...)
 			}

@@ -71,6 +71,7 @@ func NewResult(plan *reconcile.Plan, outcomes []reconcile.Outcome, remaining []c
 		Remaining:     orEmpty(remaining),
 		Conflicts:     len(plan.Conflicts),
 	}
+	// A success that the second reading does not confirm is none.
 	var done []change.Change
 	for _, o := range outcomes {
 		if o.Err == nil {
