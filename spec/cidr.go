@@ -61,7 +61,7 @@ func cidrSubnets(p netip.Prefix, newBits []int) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("%d more bits do not fit behind /%d", bits, p.Bits())
 		}
 		subnet := netip.PrefixFrom(next, p.Bits()+bits)
-		if next.IsValid() && subnet != subnet.Masked() { // a longer one came before
+		if subnet != subnet.Masked() { // a longer one came before
 			subnet = netip.PrefixFrom(lastAddr(subnet).Next(), subnet.Bits())
 		}
 		if !p.Contains(subnet.Addr()) {

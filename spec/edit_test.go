@@ -99,6 +99,16 @@ func TestAssignKeepsLineEnds(t *testing.T) {
 	}
 }
 
+// TestAddToFileWithoutNewline adds a node behind an unfinished line.
+func TestAddToFileWithoutNewline(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "polder.hcl", []byte("cluster = \"edge\""))
+	edit, diags := spec.AddNode("polder.hcl", spec.Inputs{}, "n1", "192.0.2.11")
+	if diags.HasErrors() {
+		t.Fatalf("%s", rendered(t, edit.Config, diags))
+	}
+}
+
 // TestWriteKeepsModeAndLink edits a file through a symbolic link.
 func TestWriteKeepsModeAndLink(t *testing.T) {
 	t.Chdir(t.TempDir())
