@@ -17,8 +17,9 @@ const (
 // dataVerdict is NFT_DATA_VERDICT, the type of a verdict map's data.
 const dataVerdict = 0xffffff00
 
-// decodeSet reads NFT_MSG_NEWSET: a set without its elements.
-func decodeSet(b []byte) (TableID, Set, error) {
+// decodeSet reads NFT_MSG_NEWSET: a set without its elements, and how many it
+// has at least (0 if the kernel does not say).
+func decodeSet(b []byte) (id TableID, s Set, count int, err error) {
 	const (
 		nftaSetName       = 2
 		nftaSetFlags      = 3
@@ -30,19 +31,19 @@ func decodeSet(b []byte) (TableID, Set, error) {
 		nftaSetObjType    = 15
 		nftaSetExpr       = 17
 		nftaSetExprs      = 18
+		nftaSetCount      = 20 // since Linux 6.16
 		nftaSetDescSize   = 1
 		nftaSetDescConcat = 2
 	)
 	var f, desc fields
-	id, err := f.object(b)
-	if err != nil {
-		return id, Set{}, err
+	if id, err = f.object(b); err != nil {
+		return id, Set{}, 0, err
 	}
 	if err := desc.parse(f[nftaSetDesc]); err != nil {
-		return id, Set{}, fmt.Errorf("set description: %w", err)
+		return id, Set{}, 0, fmt.Errorf("set description: %w", err)
 	}
 	flags := f.number(nftaSetFlags)
-	s := Set{
+	s = Set{
 		Name:     f.text(nftaSetName),
 		Key:      keyTypes(f.number(nftaSetKeyType)),
 		Interval: flags&setInterval != 0,
@@ -66,7 +67,7 @@ func decodeSet(b []byte) (TableID, Set, error) {
 	if s.Interval && len(s.Key) > 1 {
 		lengths, err := concatLengths(desc[nftaSetDescConcat])
 		if err != nil {
-			return id, Set{}, fmt.Errorf("set description: %w", err)
+			return id, Set{}, 0, fmt.Errorf("set description: %w", err)
 		}
 		want := make([]uint32, len(s.Key))
 		for i, t := range s.Key {
@@ -75,7 +76,12 @@ func decodeSet(b []byte) (TableID, Set, error) {
 		note(!slices.Equal(lengths, want), "fields of %v bytes", lengths)
 	}
 	s.Other = strings.Join(other, "; ")
-	return id, s, nil
+	// A tree counts beginnings and ends, and halves the sum; elements that time
+	// out are counted until they are collected.
+	if !s.Interval && s.Other == "" {
+		count = int(f.number(nftaSetCount))
+	}
+	return id, s, count, nil
 }
 
 // concatLengths reads the lengths of the fields of a concatenation.
@@ -181,24 +187,30 @@ func decodeElement(b []byte) (rawElement, error) {
 }
 
 // assemble makes the elements of a set from those that the kernel tells, in
-// whatever order.
-func assemble(s Set, raws []rawElement) []Element {
-	elements := make([]Element, 0, len(raws))
+// whatever order. An element that is told twice is a sign that others were not
+// told at all: while a hash table grows, which it does in its own time after a
+// commit, its order changes between the messages of a dump
+// (net/netfilter/nft_set_hash.c, nft_rhash_walk).
+func assemble(s Set, raws []rawElement) ([]Element, error) {
 	if s.Interval && len(s.Key) == 1 {
-		elements = assembleIntervals(elements, s, raws)
-	} else {
-		for _, raw := range raws {
-			elements = append(elements, raw.Element)
-		}
+		return canonicalElements(assembleIntervals(s, raws)), nil
 	}
-	return canonicalElements(elements)
+	elements := make([]Element, len(raws))
+	for i, raw := range raws {
+		elements[i] = raw.Element
+	}
+	if elements = canonicalElements(elements); len(elements) != len(raws) {
+		return nil, errTorn
+	}
+	return elements, nil
 }
 
 // assembleIntervals joins first keys and ends. An end without a beginning is
 // nft(8)'s own: it begins a set with one at zero. A beginning without an end
 // reaches to the next beginning, or to the largest key: there is no key behind
 // that one to mark.
-func assembleIntervals(elements []Element, s Set, raws []rawElement) []Element {
+func assembleIntervals(s Set, raws []rawElement) []Element {
+	var elements []Element
 	raws = slices.Clone(raws)
 	slices.SortFunc(raws, func(a, b rawElement) int {
 		if a.Key == b.Key && a.end != b.end { // the end of one, then the beginning of the next

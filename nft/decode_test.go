@@ -100,8 +100,8 @@ func TestAssembleIntervals(t *testing.T) {
 			raws = append(raws, rawElement{Element: Exact(Data(make([]byte, keyLength(s.Key)))), end: true})
 		}
 		raws = rapid.Permutation(raws).Draw(t, "order")
-		if got := assemble(s, raws); !slices.Equal(got, s.Elements) {
-			t.Errorf("got  %s\nwant %s", elementList(s, got), elementList(s, s.Elements))
+		if got, err := assemble(s, raws); err != nil || !slices.Equal(got, s.Elements) {
+			t.Errorf("%v, got  %s\nwant %s", err, elementList(s, got), elementList(s, s.Elements))
 		}
 	})
 }
@@ -145,15 +145,15 @@ func FuzzDecode(f *testing.F) {
 		if _, _, r, err := decodeRule(b); err == nil {
 			table.Chains = append(table.Chains, Chain{Name: "rules", Rules: []Rule{r}})
 		}
-		if _, s, err := decodeSet(b); err == nil {
-			if raws, err := decodeElements(b); err == nil {
-				s.Elements = assemble(s, raws)
-			}
+		if _, s, _, err := decodeSet(b); err == nil {
 			table.Sets = append(table.Sets, s)
 		}
 		for _, s := range []Set{{Name: "tree", Key: []Type{TypeIPv4Addr}, Interval: true}, {Name: "hash", Key: []Type{TypeIPv4Addr, TypeInetService}}} {
-			if raws, err := decodeElements(b); err == nil {
-				s.Elements = assemble(s, raws)
+			raws, err := decodeElements(b)
+			if err != nil {
+				continue
+			}
+			if s.Elements, err = assemble(s, raws); err == nil {
 				table.Sets = append(table.Sets, s)
 			}
 		}

@@ -203,3 +203,13 @@ func manyAddresses(n int) []Element {
 	}
 	return elements
 }
+
+// A hash table that grows while it is dumped is not taken for one that lost
+// elements.
+func TestSetThatGrowsIsReadWhole(t *testing.T) {
+	k := newKernel(t)
+	for _, n := range []int{30_000, 100_000} {
+		k.apply(big(n))
+		k.apply()
+	}
+}

@@ -18,6 +18,9 @@ func (g Generation) next() Generation {
 // plan is not valid any more, and nothing of its stage has been done.
 var ErrStale = errors.New("the ruleset was changed after it was read")
 
+// errTorn says that a dump does not show one state.
+var errTorn = errors.New("the ruleset changed while it was read")
+
 // ForeignDrop is a base chain, not of ours, that drops by default. An accept
 // of ours does not overrule it: every base chain of a hook has its say.
 type ForeignDrop struct {

@@ -80,7 +80,7 @@ func (k *kernel) apply(want ...Table) {
 	}
 }
 
-// nft runs nft(8) with a script.
+// nft runs nft(8) with a script. It prints no values of counters.
 func (k *kernel) nft(script string) string {
 	k.t.Helper()
 	out, err := k.tryNFT(script)
@@ -97,7 +97,7 @@ func (k *kernel) tryNFT(script string) (string, error) {
 		}
 		k.t.Skip("this test needs nft(8) to compare with")
 	}
-	cmd := k.Command(context.Background(), "nft", "-f", "-")
+	cmd := k.Command(context.Background(), "nft", "-s", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

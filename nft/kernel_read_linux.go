@@ -42,9 +42,6 @@ func (r *Reader) Close() error { return errors.Join(r.conn.Close(), r.watch.conn
 // maxReads bounds how often a read that others' commits tore is repeated.
 const maxReads = 50
 
-// errTorn says that a dump does not show one generation.
-var errTorn = errors.New("the ruleset changed while it was read")
-
 // Read reads the tables of these IDs, those that exist, completely, and the
 // generation that they were read in.
 //
@@ -257,11 +254,11 @@ func (r *Reader) sets(t *Table) error {
 		return fmt.Errorf("sets: %w", err)
 	}
 	for _, m := range messages {
-		_, s, err := decodeSet(m.Data)
+		_, s, count, err := decodeSet(m.Data)
 		if err != nil {
 			return fmt.Errorf("sets: %w", err)
 		}
-		if s.Elements, err = r.elements(t.ID(), s); err != nil {
+		if s.Elements, err = r.elements(t.ID(), s, count); err != nil {
 			return fmt.Errorf("set %s: %w", s.Name, err)
 		}
 		t.Sets = append(t.Sets, s)
@@ -269,7 +266,8 @@ func (r *Reader) sets(t *Table) error {
 	return nil
 }
 
-func (r *Reader) elements(id TableID, s Set) ([]Element, error) {
+// elements reads the elements of a set, at least count of them.
+func (r *Reader) elements(id TableID, s Set, count int) ([]Element, error) {
 	messages, err := r.dump(unix.NFT_MSG_GETSETELEM, id.Family,
 		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstring(id.Name)},
 		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstring(s.Name)})
@@ -284,7 +282,10 @@ func (r *Reader) elements(id TableID, s Set) ([]Element, error) {
 		}
 		raws = append(raws, some...)
 	}
-	return assemble(s, raws), nil
+	if len(raws) < count {
+		return nil, errTorn
+	}
+	return assemble(s, raws)
 }
 
 // ForeignDrops finds the base chains outside our tables that drop by default

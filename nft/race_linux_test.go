@@ -122,7 +122,7 @@ func (k *kernel) sh(script string) string {
 // counter is the packets of a named counter.
 func (k *kernel) counter(name string) int {
 	k.t.Helper()
-	out := k.nft("list counter inet polder " + name)
+	out := k.sh("nft list counter inet polder " + name)
 	m := regexp.MustCompile(`packets (\d+)`).FindStringSubmatch(out)
 	if m == nil {
 		k.t.Fatalf("no packets in %s", out)

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// String is the table in nft(8) syntax, as `nft list table` prints it: what
+// String is the table in nft(8) syntax, as `nft -s list table` prints it: what
 // `nft -f` makes of it is the same table.
 func (t Table) String() string {
 	t = t.canonical()
 	var blocks []string
 	for _, c := range t.Counters {
-		blocks = append(blocks, "\tcounter "+c+" {\n\t\tpackets 0 bytes 0\n\t}\n")
+		blocks = append(blocks, "\tcounter "+c+" {\n\t}\n")
 	}
 	for _, o := range t.Objects {
 		blocks = append(blocks, "\t# "+o.String()+"\n")

@@ -70,7 +70,7 @@ func (w *ruleWriter) next() {
 	case Verdict:
 		w.say("%s", e)
 	case Counter:
-		w.say("counter packets 0 bytes 0")
+		w.say("counter")
 	case CounterRef:
 		w.say("counter name %q", e.Name)
 	case Masquerade:
