@@ -187,7 +187,7 @@ func (v veth) create() error {
 		n    *Namespace
 		name string
 	}{{v.outer, v.outerName}, {v.inner, v.innerName}} {
-		// Before it is up, or its link-local address is tentative for a second.
+		// Before it is up, or its addresses are tentative for a second.
 		if err := end.n.Do(func() error { return noDAD(end.name) }); err != nil {
 			return fmt.Errorf("turning off DAD on %s: %w", end.name, err)
 		}
@@ -220,7 +220,7 @@ func (v veth) configure() error {
 		return err
 	}
 	for _, a := range v.addresses {
-		if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD}); err != nil {
+		if err := h.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
 			return fmt.Errorf("adding address %v: %w", a, err)
 		}
 	}

@@ -72,7 +72,8 @@ func acknowledge(c *net.UDPConn, size int) {
 }
 
 // mustNotFragment sets DF without obeying the path MTU that the kernel has
-// cached (IP_PMTUDISC_PROBE, ip(7)), and asks for errors with their details.
+// cached (IP_PMTUDISC_PROBE, ip(7); in IPv6 it also forbids fragments of this
+// host's own), and asks for errors with their details.
 func mustNotFragment(c *net.UDPConn, ipv6 bool) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -85,7 +86,6 @@ func mustNotFragment(c *net.UDPConn, ipv6 bool) error {
 		}
 		if ipv6 {
 			set(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
-			set(unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1)
 			set(unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 		} else {
 			set(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
