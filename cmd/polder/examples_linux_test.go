@@ -198,6 +198,14 @@ func TestLabCommands(t *testing.T) {
 	says(polder(0, "lab", "up", "host-gw", "--name", "second"), "polder lab down --name second")
 	defer polder(0, "lab", "down", "--name", "second")
 
+	// A spec in /etc, which a lab covers with its own.
+	if err := os.CopyFS("/etc/polder-test", os.DirFS(filepath.Join(dir, "single-host"))); err != nil {
+		t.Fatal(err)
+	}
+	polder(0, "lab", "up", "/etc/polder-test", "--name", "third")
+	says(polder(0, "lab", "exec", "--name", "third", "n1", "ls", "/etc/polder"), "polder.hcl")
+	polder(0, "lab", "down", "--name", "third")
+
 	// Neither --spec nor --node is needed, and flags are the program's own.
 	says(polder(2, "lab", "exec", "n1", "--", "polder", "plan", "--detailed-exitcode"), "to add")
 	says(polder(0, "lab", "exec", "n1", "--", "polder", "apply", "--auto-approve"), "Node n1 matches the spec")

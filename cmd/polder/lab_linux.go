@@ -48,7 +48,11 @@ that polder needs no --spec.`,
   polder lab up --name second my.lab.hcl`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := findLabFile(args[0])
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			f, err := findLabFile(lab.HostPath(path))
 			if err != nil {
 				return err
 			}

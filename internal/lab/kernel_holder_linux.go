@@ -167,15 +167,17 @@ func (h *holder) converse(c *net.UnixConn) {
 // receiveRequest reads the first packet of a connection, with its descriptors,
 // and checks who sent it: anybody may connect to an abstract name.
 func receiveRequest(c *net.UnixConn) (request, []*os.File, error) {
-	if err := samePeer(c); err != nil {
-		return request{}, nil, err
-	}
 	buf, oob := make([]byte, packetLimit), make([]byte, unix.CmsgSpace(3*4))
 	n, oobn, flags, _, err := c.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return request{}, nil, fmt.Errorf("reading the request: %w", err)
 	}
 	files, err := receivedFiles(oob[:oobn])
+	if err == nil {
+		// Not before the packet is read: closing a connection with something
+		// unread resets it, and the client does not learn why.
+		err = samePeer(c)
+	}
 	if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		err = errors.New("reading the request: it is too long")
 	}

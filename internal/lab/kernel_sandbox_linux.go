@@ -33,6 +33,9 @@ const (
 	firstFD  = 3
 )
 
+// hostEtc is what /etc was outside.
+const hostEtc = "/etc/.host"
+
 func init() {
 	// The main goroutine keeps the main thread, and nobody else gets it. That
 	// thread's namespaces are what /proc/self/ns shows, and PDEATHSIG fires
@@ -260,7 +263,7 @@ func mountSandbox(self string) error {
 // the spec's default folder, whether the host has that or not, and for the
 // program.
 func mountEtc(self string) error {
-	const stage, host = "/run/etc", ".host"
+	const stage = "/run/etc"
 	entries, err := os.ReadDir("/etc")
 	if err != nil {
 		return err
@@ -272,7 +275,7 @@ func mountEtc(self string) error {
 		return fmt.Errorf("mounting a tmpfs for /etc: %w", err)
 	}
 	ours := map[string]bool{}
-	for _, dir := range []string{"/etc/" + host, SpecDir, binDir} {
+	for _, dir := range []string{hostEtc, SpecDir, binDir} {
 		top, _, _ := strings.Cut(strings.TrimPrefix(dir, "/etc/"), "/")
 		ours[top] = true
 		if err := os.MkdirAll(stage+strings.TrimPrefix(dir, "/etc"), 0o755); err != nil {
@@ -284,14 +287,14 @@ func mountEtc(self string) error {
 	}
 	// Recursive, because in a user namespace mounts that were inherited
 	// together cannot be taken apart (mount_namespaces(7)).
-	if err := unix.Mount("/etc", filepath.Join(stage, host), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount("/etc", filepath.Join(stage, filepath.Base(hostEtc)), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mounting /etc: %w", err)
 	}
 	for _, e := range entries {
 		if ours[e.Name()] {
 			continue // the host's own spec, or a sandbox around this one
 		}
-		target := filepath.Join(host, e.Name())
+		target := filepath.Join(filepath.Base(hostEtc), e.Name())
 		if e.Type()&os.ModeSymlink != 0 {
 			// Copied, because a relative one counts from where it lies.
 			if target, err = os.Readlink(filepath.Join("/etc", e.Name())); err != nil {
@@ -309,6 +312,17 @@ func mountEtc(self string) error {
 		return fmt.Errorf("unmounting %s: %w", stage, err)
 	}
 	return os.Remove(stage)
+}
+
+// HostPath is where an absolute path of the caller's is found in the sandbox
+// that Background makes, which has an /etc of its own. Outside it is the path
+// itself.
+func HostPath(path string) string {
+	rest, ok := strings.CutPrefix(path, "/etc/")
+	if !ok || os.Getenv(stageEnv) != stageInside {
+		return path
+	}
+	return filepath.Join(hostEtc, rest)
 }
 
 // mountProgram shows this program under another name. A bind mount holds its
