@@ -8,9 +8,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/poldernet/polder/spec"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // openHandle opens a handle of the library for the calling thread's namespace.

@@ -7,9 +7,10 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/poldernet/polder/internal/change"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/poldernet/polder/internal/change"
 )
 
 const (

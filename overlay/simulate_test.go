@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/spec"
-	"pgregory.net/rapid"
 )
 
 // simulate carries operations out on a state as the kernel would, with what it
