@@ -8,7 +8,7 @@ import (
 // allocator gives out the free subnets of one pod range, lowest first.
 type allocator struct {
 	PodRange
-	used map[netip.Addr]bool // by first address
+	used map[netip.Addr]bool // by first address, since all are of one length
 	next netip.Addr          // all below are used
 }
 

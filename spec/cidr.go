@@ -10,7 +10,9 @@ import (
 	"github.com/zclconf/go-cty/cty/gocty"
 )
 
-// Terraform's functions on CIDRs, on netip and for both families.
+// Terraform's functions on CIDRs, on netip and for both families. Numbers are
+// big integers: IPv6 has room for more subnets and hosts than an int counts,
+// and Terraform's numbers have no bound either.
 
 // cidrSubnet is the subnet with the number num among those that are newBits
 // longer than the prefix.
@@ -25,6 +27,7 @@ func cidrSubnet(p netip.Prefix, newBits int, num *big.Int) (netip.Prefix, error)
 	case num.Sign() < 0 || num.BitLen() > newBits:
 		return netip.Prefix{}, fmt.Errorf("there is no subnet %s: %d more bits number them from 0", num, newBits)
 	}
+	// num counts subnets, each of 2^(size-bits) addresses.
 	offset := new(big.Int).Lsh(num, uint(size-bits))
 	return netip.PrefixFrom(addTo(p.Masked().Addr(), offset), bits), nil
 }
@@ -52,6 +55,8 @@ func addTo(a netip.Addr, offset *big.Int) netip.Addr {
 }
 
 // cidrSubnets are consecutive subnets, each newBits[i] longer than the prefix.
+// Each begins at the next address at which a subnet of its length can, so that
+// a short prefix behind a long one leaves a gap, as with Terraform.
 func cidrSubnets(p netip.Prefix, newBits []int) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	next := p.Masked().Addr()
@@ -64,6 +69,8 @@ func cidrSubnets(p netip.Prefix, newBits []int) ([]netip.Prefix, error) {
 		if subnet != subnet.Masked() { // a longer one came before
 			subnet = netip.PrefixFrom(lastAddr(subnet).Next(), subnet.Bits())
 		}
+		// Behind the end of the address space there is no address, and no
+		// prefix contains that.
 		if !p.Contains(subnet.Addr()) {
 			return nil, fmt.Errorf("%s has no room for a /%d behind the ones before it", p.Masked(), p.Bits()+bits)
 		}
@@ -83,6 +90,7 @@ func cidrArg(v cty.Value) (netip.Prefix, error) {
 	return p, nil
 }
 
+// bitsArg reads a number of bits.
 func bitsArg(i int, v cty.Value) (int, error) {
 	n, ok := wholeNumber(v)
 	if !ok {
@@ -91,6 +99,7 @@ func bitsArg(i int, v cty.Value) (int, error) {
 	return n, nil
 }
 
+// bigArg reads the number of a subnet or a host.
 func bigArg(i int, v cty.Value) (*big.Int, error) {
 	f := v.AsBigFloat()
 	// An exponent without bound would fill the memory.

@@ -64,6 +64,8 @@ func build(path string, in Inputs, sources []source, strict strictness) (*Config
 		// What follows a syntax error is read wrongly, or not at all.
 		return c, diags
 	}
+	// Functions take relative names from the spec's folder, wherever the
+	// command runs.
 	base := path
 	if len(sources) == 1 && sources[0].name == path {
 		base = filepath.Dir(path)
@@ -144,6 +146,7 @@ func nearest(name string, candidates []string) string {
 	return best
 }
 
+// didYouMean is a sentence to append to a message, or "".
 func didYouMean(name string, candidates []string) string {
 	if near := nearest(name, candidates); near != "" {
 		return fmt.Sprintf(" Did you mean %q?", near)

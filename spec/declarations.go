@@ -15,9 +15,11 @@ type declarations struct {
 	nodes     []*nodeDecl  // in the order of the files
 	endpoints []*endpointDecl
 	// allNodes is false where a mistake hides some of the nodes.
+	// Then nothing may be said about a node that is referred to and not there.
 	allNodes bool
 }
 
+// networkDecl is a network block. The embedded place is its header's.
 type networkDecl struct {
 	Network
 	place
@@ -30,6 +32,7 @@ type networkDecl struct {
 	underlay place
 }
 
+// nodeDecl is one node: a block, or one instance of a block with for_each.
 type nodeDecl struct {
 	Node
 	place // of the name
@@ -45,6 +48,8 @@ type nodeDecl struct {
 	underlayAt     place
 }
 
+// endpointDecl is one endpoint, with the places of what another endpoint or a
+// node may contradict.
 type endpointDecl struct {
 	Endpoint
 	place       // of the name
@@ -54,9 +59,11 @@ type endpointDecl struct {
 	addressesAt []place // as Endpoint.Addresses
 }
 
-// decode reads everything.
+// decode reads everything, in the order in which one thing may refer to the
+// other: variables, then locals, then blocks.
 func (d *decoder) decode(body hcl.Body, in Inputs, base string, files map[string]*hcl.File) *declarations {
 	d.ctx = &hcl.EvalContext{Functions: functions(base)}
+	// What is missing at the top is missing in no line of any file.
 	root := d.open(rootBlock, body, hcl.Range{}, d.ctx)
 	vars := d.variables(root.blocks[variableBlock.name], in, files)
 	d.ctx = scope(d.ctx, "var", vars)

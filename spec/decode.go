@@ -49,13 +49,15 @@ const (
 	known
 )
 
-// value is the value of an expression.
+// value is the value of an expression. The zero value, which has no type,
+// stands for none.
 type value struct {
 	cty.Value
 	place
 }
 
-// decoder collects diagnostics.
+// decoder collects diagnostics, so that decoding goes on after the first
+// mistake: a user who has ten wants to hear of ten.
 type decoder struct {
 	diags hcl.Diagnostics
 	path  string           // that the user gave
@@ -83,7 +85,7 @@ func (d *decoder) open(schema *block, body hcl.Body, header hcl.Range, ctx *hcl.
 	content, diags := body.Content(schema.hcl)
 	d.diags = append(d.diags, diags...)
 	s := &section{decoder: d, place: place{rng: header}, schema: schema, ctx: ctx, garbled: diags.HasErrors()}
-	if content == nil { // a JSON body that is no object
+	if content == nil { // a JSON body that is no object, and reported as such
 		return s
 	}
 	s.attrs = content.Attributes
@@ -143,6 +145,8 @@ func (s *section) get(name string) (value, state) {
 		return v, unknown
 	}
 	v.Value = converted
+	// Variables and locals without a usable value are unknown values, which
+	// make whatever is computed from them unknown.
 	if !v.IsWhollyKnown() {
 		return v, unknown
 	}
@@ -182,6 +186,8 @@ func (s *section) number(name string, lo, hi, def int) (int, place) {
 	return n, v.place
 }
 
+// wholeNumber is a number as an int, or false if it is none. HCL's numbers are
+// binary floats of 512 bits, so that 1.5 and 1e400 come this far.
 func wholeNumber(v cty.Value) (int, bool) {
 	n, accuracy := v.AsBigFloat().Int64()
 	return int(n), accuracy == big.Exact && n >= math.MinInt && n <= math.MaxInt
@@ -204,6 +210,9 @@ func (s *section) strings(name string) ([]value, place, state) {
 	return list, v.place, known
 }
 
+// elements are the elements of a list, set or tuple. HCL gives the expressions
+// of those that are written out, in both syntaxes; a set may have fewer
+// elements than were written.
 func (s *section) elements(name string, v value) (list []value, complete bool) {
 	written, diags := hcl.ExprList(v.expr)
 	if diags.HasErrors() || len(written) != v.LengthInt() {
@@ -288,6 +297,7 @@ func (s *section) keyPlaces(v value) map[string]place {
 	return places
 }
 
+// familyNamed is the family that a key of the spec names.
 func familyNamed(s string) (Family, bool) {
 	for _, f := range Families {
 		if f.String() == s {

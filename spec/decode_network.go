@@ -35,7 +35,9 @@ func (d *decoder) decodeNetwork(b *hcl.Block) *networkDecl {
 	return n
 }
 
-// podRanges decodes the pod CIDRs with their bounds for subnets.
+// podRanges decodes the pod CIDRs with their bounds for subnets. A family of
+// which anything is not understood is left out of Network.Pods, and ranges is
+// false: nothing is said of its subnets then.
 func (s *section) podRanges(n *networkDecl) {
 	list, at, st := s.strings("pod_cidrs")
 	if st == absent {
@@ -85,8 +87,10 @@ func (s *section) podRanges(n *networkDecl) {
 	}
 }
 
-// subnetLen sets the length of a node's subnet, by flannel's rules: a pod
-// CIDR holds at least four subnets, a subnet at least two hosts.
+// subnetLen sets the length of a node's subnet, by flannel's rules
+// (pkg/subnet/config.go): a pod CIDR holds at least four subnets, of which the
+// first is skipped by default. A subnet holds at least four addresses: the
+// VTEP's, the gateway's, one pod's and with IPv4 the broadcast address.
 func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bool {
 	family := r.Family()
 	usual, longest := 24, 30
@@ -103,7 +107,7 @@ func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bo
 		n, ok := wholeNumber(given.Value)
 		if !ok || n < shortest || n > longest {
 			s.report(given.problem("Unsuitable subnet length",
-				"subnet_len.%s must be from %d to %d: at least four subnets must fit into %s, and two addresses into a subnet. This is %s.",
+				"subnet_len.%s must be from %d to %d: at least four subnets must fit into %s, and four addresses into a subnet. This is %s.",
 				family, shortest, longest, r.CIDR, numberText(given.Value)))
 			return false
 		}
@@ -117,7 +121,8 @@ func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bo
 }
 
 // subnetBounds sets the first and the last subnet of nodes. The default skips
-// the first subnet of the CIDR, as flannel does.
+// the first subnet of the CIDR, as flannel does: its base is the address of
+// the whole CIDR, which some software takes for the network itself.
 func (s *section) subnetBounds(r *PodRange, first, last bound) bool {
 	whole := netip.PrefixFrom(r.CIDR.Addr(), r.SubnetLen)
 	r.SubnetMin = lastAddr(whole).Next()
@@ -135,6 +140,9 @@ func (s *section) subnetBounds(r *PodRange, first, last bound) bool {
 	return ok
 }
 
+// subnetBound checks one bound that was given, and sets it. flannel takes a
+// bound inside of a subnet by masking it; here it is a mistake, since another
+// subnet was likely meant.
 func (s *section) subnetBound(r *PodRange, name string, given bound, out *netip.Addr) bool {
 	if given.state != known {
 		return given.state == absent
@@ -163,6 +171,8 @@ type bound struct {
 // most one for each family of pods.
 func (s *section) perFamilyAddresses(name string, pods PerFamily[netip.Prefix], podsKnown bool) PerFamily[bound] {
 	var out PerFamily[bound]
+	// hide makes bounds that are not known yet unknown instead of absent: the
+	// text that was not understood may have been theirs.
 	hide := func() {
 		for _, f := range Families {
 			if b := out.Get(f); b.state == absent {
@@ -215,6 +225,8 @@ func (s *section) perFamilyAddresses(name string, pods PerFamily[netip.Prefix], 
 	return out
 }
 
+// bridge decodes the bridge block. Without one the bridge is as the CNI
+// configuration that flannel ships makes it.
 func (s *section) bridge(n *networkDecl) {
 	n.Bridge = Bridge{Name: defaultBridge, HairpinMode: true}
 	b := s.only(bridgeBlock.name)
@@ -263,10 +275,13 @@ func (s *section) backend(n *networkDecl) {
 	n.Backend.Device = defaultDevices(defaultVNI)
 }
 
+// defaultDevices are the names of the VTEPs where none are given. Those of
+// flannel would suggest that flannel made them.
 func defaultDevices(vni uint32) PerFamily[string] {
 	return PerFamily[string]{IPv4: fmt.Sprintf("polder.%d", vni), IPv6: fmt.Sprintf("polder-v6.%d", vni)}
 }
 
+// vxlan decodes the content of a backend block with the label "vxlan".
 func (s *section) vxlan(n *networkDecl, b *section) {
 	vni, _ := b.number("vni", 1, maxVNI, defaultVNI)
 	port, _ := b.number("port", 1, 65535, defaultPort)
@@ -288,6 +303,8 @@ func (s *section) vxlan(n *networkDecl, b *section) {
 	}
 }
 
+// masquerade decodes the masquerade block. Exceptions may be of families that
+// pods have not: one list then serves several clusters.
 func (d *decoder) masquerade(b *hcl.Block) *Masquerade {
 	s := d.open(masqueradeBlock, b.Body, b.DefRange, d.ctx)
 	m := &Masquerade{RandomFully: s.boolean("random_fully", true)}
@@ -336,6 +353,7 @@ func (s *section) underlay() (Underlay, place) {
 			s.report(at.problem("Unsuitable underlay", "%s %q: %s.", attr.name, text, err))
 		}
 	}
+	// An attribute that was misspelt may have been the one.
 	if set > 1 || set == 0 && !us.garbled {
 		s.report(us.problem("Unsuitable underlay", "An underlay is chosen by exactly one of interface, address and route_to, and this block has %d of them.", set))
 	}

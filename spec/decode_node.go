@@ -32,6 +32,7 @@ func (decl *declarations) node(d *decoder, b *hcl.Block) bool {
 	return ok
 }
 
+// nodeAddresses decodes a node's addresses into the order of families.
 func (s *section) nodeAddresses(n *nodeDecl) {
 	list, at, st := s.strings("addresses")
 	n.addressesKnown = st == known
@@ -63,6 +64,8 @@ func (s *section) nodeAddresses(n *nodeDecl) {
 	}
 }
 
+// nodeSubnets decodes a node's subnets into the order of families. Whether
+// they fit the network is compared later (validate_subnets.go).
 func (s *section) nodeSubnets(n *nodeDecl) {
 	list, at, st := s.strings("subnets")
 	n.subnetsKnown = st != unknown
@@ -90,6 +93,8 @@ func (s *section) nodeSubnets(n *nodeDecl) {
 	}
 }
 
+// vtepMACs decodes the MACs that a node's VTEPs are given. A node that is
+// taken over from flannel keeps the MACs that its peers know.
 func (s *section) vtepMACs(n *nodeDecl) {
 	given, _ := s.families("vtep_mac", cty.String)
 	for _, family := range Families {
@@ -137,6 +142,7 @@ func (decl *declarations) endpoint(d *decoder, b *hcl.Block) {
 	}
 }
 
+// endpointFields decodes the attributes of an endpoint.
 func (s *section) endpointFields(e *endpointDecl) {
 	e.Node, e.nodeAt, _ = s.text("node", "")
 	var at place
@@ -165,6 +171,8 @@ func (s *section) endpointFields(e *endpointDecl) {
 	e.Ports = s.ports()
 }
 
+// labels decodes labels. Values are free; names are what a selector can write
+// without quotes.
 func (s *section) labels() map[string]string {
 	v, st := s.get("labels")
 	if st != known || v.LengthInt() == 0 {
@@ -187,6 +195,8 @@ func (s *section) labels() map[string]string {
 	return labels
 }
 
+// ports decodes named ports. A name without a letter could be taken for a
+// number (RFC 6335, section 5.1).
 func (s *section) ports() map[string]Port {
 	v, st := s.get("ports")
 	if st != known || v.LengthInt() == 0 {

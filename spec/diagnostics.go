@@ -39,6 +39,7 @@ func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, colored bo
 	return err
 }
 
+// diagnosticWriter renders into memory, where writing cannot fail.
 type diagnosticWriter struct {
 	out   bytes.Buffer
 	files map[string]*hcl.File
@@ -67,7 +68,9 @@ func (w *diagnosticWriter) diagnostic(diag *hcl.Diagnostic) {
 	}
 }
 
-// snippet shows the line in which the subject begins.
+// snippet shows the line in which the subject begins. A subject over several
+// lines is marked to the end of the first: a whole block of for_each values
+// would bury the message.
 func (w *diagnosticWriter) snippet(hue color.Attribute, subject hcl.Range) {
 	fmt.Fprintf(&w.out, "  on %s line %d", subject.Filename, subject.Start.Line)
 	file := w.files[subject.Filename]
@@ -128,6 +131,7 @@ func (w *diagnosticWriter) values(expr hcl.Expression, ctx *hcl.EvalContext) {
 	}
 }
 
+// traversalText is a reference as it is written: var.nodes["n1"].
 func traversalText(t hcl.Traversal) string {
 	var b strings.Builder
 	for _, step := range t {

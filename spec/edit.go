@@ -263,6 +263,8 @@ func (e *editor) addNode(a Assignment, addresses []string) hcl.Diagnostics {
 	return nil
 }
 
+// insert remembers an insertion. Positions are those of the file as read, and
+// stay right until all are applied.
 func (e *editor) insert(file string, i insertion) {
 	e.insertions[file] = append(e.insertions[file], i)
 }
@@ -280,6 +282,7 @@ func (e *editor) finish(diags hcl.Diagnostics) (*Edit, hcl.Diagnostics) {
 	return e.Edit, diags
 }
 
+// splice applies all insertions and reads the result.
 func (e *editor) splice() hcl.Diagnostics {
 	sources := slices.Clone(e.Config.sources)
 	for i, src := range sources {
@@ -315,6 +318,7 @@ func splice(src []byte, insertions []insertion) []byte {
 		done = i.to
 	}
 	out = append(out, src[done:]...)
+	// Insertions have plain newlines; a file of Windows has none.
 	if bytes.Contains(src, []byte("\r\n")) {
 		out = bytes.ReplaceAll(bytes.ReplaceAll(out, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 	}
@@ -354,6 +358,7 @@ func (e *Edit) Files() []string {
 // quote is a text as an HCL string.
 func quote(s string) string { return string(hclwrite.TokensForValue(cty.StringVal(s)).Bytes()) }
 
+// quoteList is the content of an HCL list of strings.
 func quoteList[T any](list []T) string {
 	quoted := make([]string, len(list))
 	for i, v := range list {
@@ -362,6 +367,7 @@ func quoteList[T any](list []T) string {
 	return strings.Join(quoted, ", ")
 }
 
+// nodeNames are the names of nodes, to suggest from.
 func nodeNames(nodes []*nodeDecl) []string {
 	names := make([]string, len(nodes))
 	for i, n := range nodes {

@@ -107,6 +107,13 @@ func TestAddToFileWithoutNewline(t *testing.T) {
 	if diags.HasErrors() {
 		t.Fatalf("%s", rendered(t, edit.Config, diags))
 	}
+	if err := edit.Write(); err != nil {
+		t.Fatal(err)
+	}
+	const want = "cluster = \"edge\"\n\nnode \"n1\" {\n  addresses = [\"192.0.2.11\"]\n}\n"
+	if got, err := os.ReadFile("polder.hcl"); err != nil || string(got) != want {
+		t.Errorf("the file became %q (%v)", got, err)
+	}
 }
 
 // TestWriteKeepsModeAndLink edits a file through a symbolic link.

@@ -57,10 +57,13 @@ func explainReferences(expr hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostic
 	return diags
 }
 
+// undeclared reports a reference to a name that is not there.
 func undeclared(traversal hcl.Traversal, what, name string, names []string) *hcl.Diagnostic {
 	return place{rng: traversal.SourceRange()}.problem("Undeclared "+what, "There is no %s named %q.%s", what, name, didYouMean(name, names))
 }
 
+// scopeOf is the value that a root name stands for, from the innermost context
+// outwards.
 func scopeOf(root string, ctx *hcl.EvalContext) (cty.Value, bool) {
 	for ; ctx != nil; ctx = ctx.Parent() {
 		if v, ok := ctx.Variables[root]; ok {
@@ -107,6 +110,7 @@ func (s *section) instances() ([]instance, bool) {
 		return nil, false
 	}
 	t := v.Type()
+	// The empty set has no type of elements.
 	isSet := t.IsSetType() && (t.ElementType() == cty.String || v.LengthInt() == 0)
 	if !isSet && !t.IsMapType() && !t.IsObjectType() {
 		s.report(v.problem("Unsuitable for_each", "It is a %s. %s", strings.ReplaceAll(t.FriendlyName(), "tuple", "list"), hint))

@@ -13,7 +13,9 @@ import (
 )
 
 // functions are Terraform's functions that make sense in a spec, with their
-// names and meaning. Relative names of files are taken from base.
+// names and meaning. Those that depend on the time or on chance are left out:
+// every node must read the same spec from the same files. Relative names of
+// files are taken from base.
 func functions(base string) map[string]function.Function {
 	return map[string]function.Function{
 		"abs":             stdlib.AbsoluteFunc,

@@ -64,6 +64,8 @@ func (in Inputs) values(files map[string]*hcl.File) (map[string]given, hcl.Diagn
 	return out, diags
 }
 
+// readVarFile adds the assignments of a file to out. A value that cannot be
+// evaluated becomes unknown, not absent: the variable was given one.
 func readVarFile(name string, files map[string]*hcl.File, out map[string]given) hcl.Diagnostics {
 	text, err := readRegular(name)
 	if err != nil {

@@ -30,6 +30,8 @@ func (d *decoder) locals(blocks hcl.Blocks) map[string]cty.Value {
 	return l.vals
 }
 
+// localValues resolves local values depth first. What has a mistake becomes
+// unknown, which hides what depends on it.
 type localValues struct {
 	*decoder
 	attrs map[string]*hcl.Attribute
@@ -55,6 +57,8 @@ func (l *localValues) resolve(name string) {
 	l.trail = append(l.trail, name)
 	defer func() { l.trail = l.trail[:len(l.trail)-1] }()
 
+	// Only what the expression refers to is put into its context: a context
+	// with all values for each of them would be quadratic.
 	needs := make(map[string]cty.Value)
 	for _, traversal := range attr.Expr.Variables() {
 		if traversal.RootName() != "local" {

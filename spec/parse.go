@@ -49,7 +49,8 @@ func parseHost(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// parseCIDR reads a prefix whose host bits are zero.
+// parseCIDR reads a prefix whose host bits are zero: where they are not, the
+// address was meant, or a longer prefix.
 func parseCIDR(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -84,6 +85,7 @@ func parsePodCIDR(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// notForPods are ranges that the kernel does not forward or delivers by itself.
 var notForPods = []struct {
 	prefix netip.Prefix
 	what   string
@@ -158,6 +160,7 @@ var (
 	labelKey = regexp.MustCompile(`^[A-Za-z0-9]([-._/A-Za-z0-9]{0,315}[A-Za-z0-9])?$`)
 )
 
+// checkDNSLabel checks an RFC 1123 label.
 func checkDNSLabel(s string) error {
 	if !dnsLabel.MatchString(s) {
 		return errors.New("at most 63 of a-z, 0-9 and - are wanted, with no - at either end")
@@ -165,6 +168,7 @@ func checkDNSLabel(s string) error {
 	return nil
 }
 
+// checkName checks the name of a node or an endpoint.
 func checkName(s string) error {
 	if !objectName.MatchString(s) {
 		return errors.New("at most 253 letters, digits, -, . and _ are wanted, with a letter or digit at either end")

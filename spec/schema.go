@@ -9,7 +9,8 @@ import (
 // are. The loader decodes by it, its messages quote it, and
 // docs/spec-reference.md is generated from it.
 
-// block describes one kind of block.
+// block describes one kind of block. Blocks of one name with different content,
+// as the backends, are told apart by their label.
 type block struct {
 	name   string
 	label  string // name of the label, "" for none
@@ -214,6 +215,8 @@ func newBlock(b block) *block {
 	return &b
 }
 
+// attr is the description of an attribute. There are few in a block: a map
+// would not be faster.
 func (b *block) attr(name string) *attribute {
 	for i := range b.attrs {
 		if b.attrs[i].name == name {

@@ -21,6 +21,8 @@ type source struct {
 
 func (s source) isJSON() bool { return strings.HasSuffix(s.name, ".json") }
 
+// parse reads the file's syntax. With errors the file may still have a part
+// that could be read.
 func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 	if s.isJSON() {
 		return json.Parse(s.text, s.name)
@@ -48,6 +50,7 @@ func readSources(path string) ([]source, hcl.Diagnostics) {
 	return sources, diags
 }
 
+// sourceNames are the files that a path stands for.
 func sourceNames(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -62,6 +65,8 @@ func sourceNames(path string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
+		// ReadDir sorts. Where two files set the same, the message is always
+		// about the second.
 		if isSpecFile(entry.Name()) {
 			names = append(names, filepath.Join(path, entry.Name()))
 		}

@@ -20,6 +20,8 @@ func (d *decoder) validate(decl *declarations, strict strictness) {
 	v.checkEndpoints()
 }
 
+// validator compares what was declared. What is unknown for a mistake that is
+// reported already takes no part.
 type validator struct {
 	*decoder
 	*declarations
@@ -27,6 +29,8 @@ type validator struct {
 	byName map[string]*nodeDecl
 }
 
+// nodeNames checks that names are given once. The first node of a name is the
+// one that endpoints refer to.
 func (v *validator) nodeNames() {
 	for _, n := range v.nodes {
 		if first, ok := v.byName[n.Name]; ok {
@@ -37,6 +41,8 @@ func (v *validator) nodeNames() {
 	}
 }
 
+// nodeAddresses checks that no two nodes share an address. Prefixes do not
+// matter: the address is what peers send to.
 func (v *validator) nodeAddresses() {
 	owners := make(map[netip.Addr]*nodeDecl, len(v.nodes))
 	for _, n := range v.nodes {
@@ -73,7 +79,10 @@ func (v *validator) podNetwork() {
 // minMTUv6 is the least MTU of a link with IPv6 (RFC 8200, section 5).
 const minMTUv6 = 1280
 
-// outsidePods checks that an address of a node is not one of the pods'.
+// outsidePods checks that an address of a node is not one of the pods', nor
+// its link. A link inside the pod CIDR would lose to the routes of nodes'
+// subnets, which are more specific; a link around it would win for the subnets
+// of nodes that are not there, and pods would be looked for on the wire.
 func (v *validator) outsidePods(at place, a NodeAddress) {
 	for _, pods := range v.network.Pods {
 		switch {
@@ -132,6 +141,7 @@ func (v *validator) underlays() []Family {
 	return slices.Compact(found)
 }
 
+// nodesWithout are the nodes that have no address of a family.
 func (v *validator) nodesWithout(f Family) []*nodeDecl {
 	var out []*nodeDecl
 	for _, n := range v.nodes {
@@ -142,6 +152,7 @@ func (v *validator) nodesWithout(f Family) []*nodeDecl {
 	return out
 }
 
+// nodeList names nodes as the subject of a sentence in the singular.
 func nodeList(nodes []*nodeDecl) string {
 	names := make([]string, len(nodes))
 	for i, n := range nodes {
@@ -154,7 +165,10 @@ func nodeList(nodes []*nodeDecl) string {
 }
 
 // oneLink checks that the links of the nodes, where the file tells them, hold
-// all nodes. The link of most nodes is taken for the right one.
+// all nodes. The link of most nodes is taken for the right one. As links are
+// ranges of addresses, one that holds the lowest and the highest address of
+// nodes holds all between them. Nodes without a prefix length are found wanting
+// when the plan looks at the host's routes.
 func (v *validator) oneLink(f Family) {
 	count := make(map[netip.Prefix]int)
 	var link netip.Prefix
@@ -201,6 +215,7 @@ func (v *validator) oneLink(f Family) {
 	}
 }
 
+// countNodes counts in words where a number would read badly.
 func countNodes(n int) string {
 	if n == 1 {
 		return "one node"
@@ -208,6 +223,7 @@ func countNodes(n int) string {
 	return fmt.Sprintf("%d nodes", n)
 }
 
+// addressAt is where the node's address of a family is written.
 func (n *nodeDecl) addressAt(f Family) place {
 	for i, a := range n.Addresses {
 		if FamilyOf(a.Addr) == f {
@@ -221,6 +237,7 @@ func (n *nodeDecl) addressAt(f Family) place {
 // their own, and that no underlay is one of them.
 func (v *validator) deviceNames(families []Family) {
 	n := v.network
+	// Names by what has them, in the words of messages.
 	made := map[string]string{n.Bridge.Name: "the bridge"}
 	if n.Backend.Type == VXLAN {
 		for _, f := range families {
@@ -262,6 +279,8 @@ func (v *validator) vtepMACs(f Family) {
 	s := &Spec{Cluster: v.cluster, Network: &v.network.Network}
 	owners := make(map[MAC]*nodeDecl, len(v.nodes))
 	nodes := slices.Clone(v.nodes)
+	// In the order of names, which of two is reported does not depend on the
+	// order of files.
 	slices.SortStableFunc(nodes, func(a, b *nodeDecl) int { return cmp.Compare(a.Name, b.Name) })
 	for _, n := range nodes {
 		if v.byName[n.Name] != n {
@@ -273,6 +292,7 @@ func (v *validator) vtepMACs(f Family) {
 			owners[mac] = n
 			continue
 		}
+		// Point at a MAC that is written, since that one can be changed.
 		at := n.vtepMAC.Get(f)
 		if !at.inFile() {
 			at = first.vtepMAC.Get(f)

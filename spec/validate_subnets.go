@@ -68,6 +68,7 @@ func (v *validator) subnetsComplete(n *nodeDecl) {
 		n.Name, strings.Join(missing, " and no "), n.Name, shellQuote(v.path)))
 }
 
+// subnetOf is a subnet with whose it is.
 type subnetOf struct {
 	netip.Prefix
 	node *nodeDecl

@@ -61,6 +61,8 @@ func (s *section) variable(name string, at place, g given, isGiven bool, files m
 		}
 		typed = true
 	}
+	// conform converts to the variable's type. Optional attributes get their
+	// defaults before, since conversion would make them null.
 	conform := func(v value, what string) cty.Value {
 		if defaults != nil && !v.IsNull() {
 			v.Value = defaults.Apply(v.Value)
@@ -108,6 +110,8 @@ type validation struct {
 	block    *hcl.Block
 }
 
+// checkVariable evaluates a validation block. A condition that depends on a
+// variable without a value is unknown, and says nothing.
 func (d *decoder) checkVariable(v validation, ctx *hcl.EvalContext) {
 	s := d.open(validationBlock, v.block.Body, v.block.DefRange, ctx)
 	condition, st := s.get("condition")

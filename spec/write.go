@@ -93,5 +93,6 @@ func WriteFile(name string, content []byte) (err error) {
 	if err = errors.Join(err, temp.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", temp.Name(), err)
 	}
+	// rename(2) replaces at once: a reader sees the old file or the new one.
 	return os.Rename(temp.Name(), name)
 }
