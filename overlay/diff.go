@@ -159,7 +159,7 @@ func (d *differ) addresses() {
 		case d.leaving[key.Link]:
 			continue // it goes with the link
 		}
-		d.loose(p, addressEntry{key, have}, "")
+		d.loose(p, addressEntry{key, have})
 	}
 	for key, want := range d.want.Addresses {
 		if d.blocked[key.Link] {
@@ -262,7 +262,7 @@ func (d *differ) neighbours() {
 	for key, have := range d.have.Neighbours {
 		// One that is not permanent is the kernel's: it comes and goes.
 		if _, wanted := d.want.Neighbours[key]; !wanted && have.Permanent && d.onOurs(key.Link) {
-			d.loose(phaseLooseNeighbs, neighbourEntry{key, have}, "")
+			d.loose(phaseLooseNeighbs, neighbourEntry{key, have})
 		}
 	}
 }
@@ -285,7 +285,7 @@ func (d *differ) fdb() {
 	}
 	for key, have := range d.have.FDB {
 		if _, wanted := d.want.FDB[key]; !wanted && d.onOurs(key.Link) {
-			d.loose(phaseLooseFDB, fdbRow{key, have}, "")
+			d.loose(phaseLooseFDB, fdbRow{key, have})
 		}
 	}
 }
@@ -300,4 +300,4 @@ func (d *differ) onOurs(link string) bool {
 	return wanted || d.have.Links[link].Marked()
 }
 
-func (d *differ) loose(p phase, o object, reason string) { d.add(p, remove(o, reason)) }
+func (d *differ) loose(p phase, o object) { d.add(p, remove(o, "")) }

@@ -19,7 +19,7 @@ func (d *differ) links() {
 		}
 		p := d.roomPhase(have)
 		d.gone[name], d.leaving[name] = p == phaseMakeRoom, true
-		d.loose(p, have, "")
+		d.loose(p, have)
 		d.warnPorts(name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {

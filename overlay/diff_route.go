@@ -46,7 +46,7 @@ func (d *differ) nextHops() {
 	}
 	for id, have := range d.have.NextHops {
 		if _, wanted := d.want.NextHops[id]; !wanted && have.Protocol == Protocol && !d.goneHops[id] {
-			d.loose(phaseLooseHops, nextHopEntry{id, have}, "")
+			d.loose(phaseLooseHops, nextHopEntry{id, have})
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (d *differ) routes() {
 		}
 		for _, r := range append([]Route{have}, duplicates[key]...) {
 			if d.oursRoute(r) && !d.goneRoute(r) {
-				d.loose(phaseLooseRoutes, RouteEntry{key, r}, "")
+				d.loose(phaseLooseRoutes, RouteEntry{key, r})
 			}
 		}
 	}
