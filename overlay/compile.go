@@ -59,7 +59,7 @@ const minMTUv6 = 1280
 // sensible can be computed at all: the underlay is not there, or its MTU is
 // too small.
 func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
-	d := &Desired{State: NewState(), Declared: map[string]bool{}}
+	d := &Desired{State: NewState(len(sp.Nodes)), Declared: map[string]bool{}}
 	if sp.Network == nil {
 		return d, nil
 	}
@@ -89,7 +89,8 @@ type compiler struct {
 	net       *spec.Network
 	node      *spec.Node
 	facts     Facts
-	underlays spec.PerFamily[*underlay] // by underlay family, nil where no pod family rides it
+	rides     spec.PerFamily[spec.Family] // the underlay family, by pod family
+	underlays spec.PerFamily[*underlay]   // by underlay family, nil where no pod family rides it
 }
 
 // chooseUnderlays finds the interface for every underlay family that carries
@@ -97,6 +98,7 @@ type compiler struct {
 func (c *compiler) chooseUnderlays() error {
 	for _, pods := range c.net.Pods {
 		family := c.sp.UnderlayFamily(pods.Family())
+		c.rides.Set(pods.Family(), family)
 		if c.underlays.Get(family) != nil {
 			continue
 		}
@@ -233,7 +235,7 @@ func (c *compiler) vteps() {
 	// remote pods leaves with it, so the answer finds the way back.
 	for _, subnet := range c.node.Subnets {
 		pods := spec.FamilyOf(subnet.Addr())
-		name := c.VTEPs.Get(c.sp.UnderlayFamily(pods))
+		name := c.VTEPs.Get(c.rides.Get(pods))
 		c.Addresses[AddressKey{name, netip.PrefixFrom(subnet.Addr(), pods.Bits())}] = c.address()
 	}
 }
@@ -253,7 +255,7 @@ func (c *compiler) peers() {
 // peer leads one subnet of a peer to it.
 func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 	pods := spec.FamilyOf(subnet.Addr())
-	family := c.sp.UnderlayFamily(pods)
+	family := c.rides.Get(pods)
 	address, ok := peer.Address(family)
 	if !ok {
 		return // not of a validated spec

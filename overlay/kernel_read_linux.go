@@ -43,7 +43,7 @@ func (r *Reader) Close() error {
 
 // Read reads the state and the facts. Sysctls are not part of it, see Sysctls.
 func (r *Reader) Read(ctx context.Context, scope Scope) (State, Facts, error) {
-	read := reading{Reader: r, scope: scope, state: NewState()}
+	read := reading{Reader: r, scope: scope, state: NewState(scope.peers)}
 	read.facts = Facts{Paths: map[netip.Addr]HostPath{}}
 	for _, step := range []struct {
 		what string

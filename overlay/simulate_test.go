@@ -338,7 +338,7 @@ func sortByText[K any](keys []K) {
 // would refuse; and a second plan is empty.
 func TestDiffLeadsToDesired(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		state := NewState()
+		state := NewState(0)
 		for i := range 2 {
 			c := drawCluster(t, fmt.Sprint("spec ", i))
 			sp := c.spec()
@@ -358,7 +358,7 @@ func TestDiffLeadsToDesired(t *testing.T) {
 			}
 			damage(t, &state)
 		}
-		plan := Diff(&Desired{State: NewState()}, state.clone())
+		plan := Diff(&Desired{State: NewState(0)}, state.clone())
 		if err := simulate(&state, plan.Ops); err != nil {
 			t.Fatal(err)
 		}

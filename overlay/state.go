@@ -39,16 +39,16 @@ type State struct {
 	Sysctls    map[string]string // by path below /proc/sys: "net/ipv4/ip_forward"
 }
 
-// NewState is a state without objects.
-func NewState() State {
+// NewState is a state without objects, with room for those of so many peers.
+func NewState(peers int) State {
 	return State{
 		Links:      map[string]Link{},
 		Ports:      map[string]Port{},
 		Addresses:  map[AddressKey]Address{},
-		Neighbours: map[NeighbourKey]Neighbour{},
-		FDB:        map[FDBKey]FDBEntry{},
-		NextHops:   map[uint32]NextHop{},
-		Routes:     map[RouteKey]Route{},
+		Neighbours: make(map[NeighbourKey]Neighbour, peers),
+		FDB:        make(map[FDBKey]FDBEntry, peers),
+		NextHops:   make(map[uint32]NextHop, peers),
+		Routes:     make(map[RouteKey]Route, peers),
 		Sysctls:    map[string]string{},
 	}
 }
