@@ -92,18 +92,33 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestColourIsForTerminals(t *testing.T) {
-	var buffer bytes.Buffer
-	a := &app{}
-	if a.color(&buffer) {
-		t.Error("a buffer is coloured")
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals: %v", err)
 	}
+	defer terminal.Close()
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if a.color(file) {
-		t.Error("/dev/null is coloured")
+	for _, test := range []struct {
+		name   string
+		app    app
+		stream io.Writer
+		want   bool
+	}{
+		{"terminal", app{}, terminal, true},
+		{"NO_COLOR", app{environ: []string{"NO_COLOR=1"}}, terminal, false},
+		{"empty NO_COLOR", app{environ: []string{"NO_COLOR="}}, terminal, true}, // so says no-color.org
+		{"TERM=dumb", app{environ: []string{"TERM=dumb"}}, terminal, false},
+		{"--no-color", app{noColor: true}, terminal, false},
+		{"/dev/null", app{}, file, false},
+		{"buffer", app{}, &bytes.Buffer{}, false},
+	} {
+		if got := test.app.color(test.stream); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
 	}
 }
 
