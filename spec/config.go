@@ -126,7 +126,7 @@ func (c *Config) noSuchNode(name string, names []string) hcl.Diagnostics {
 	if len(names) > 0 {
 		detail += fmt.Sprintf("%s Its nodes are %s.", didYouMean(name, names), enumerate(names))
 	}
-	detail += fmt.Sprintf(" To add it: polder node add %s --address ADDRESS --spec %s", shellQuote(name), shellQuote(c.path))
+	detail += fmt.Sprintf(" To add it:\n\n  polder node add %s --address ADDRESS --spec %s", shellQuote(name), shellQuote(c.path))
 	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "No such node", Detail: detail}}
 }
 

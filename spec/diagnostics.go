@@ -59,12 +59,13 @@ func (w *diagnosticWriter) diagnostic(diag *hcl.Diagnostic) {
 	if diag.Expression != nil && diag.EvalContext != nil {
 		w.values(diag.Expression, diag.EvalContext)
 	}
-	if diag.Detail != "" {
-		detail := diag.Detail
-		if w.width > 0 {
-			detail = wordwrap.WrapString(detail, w.width)
+	for line := range strings.Lines(diag.Detail) {
+		line = strings.TrimSuffix(line, "\n")
+		// What is indented is to be copied: commands, parts of a spec.
+		if w.width > 0 && !strings.HasPrefix(line, " ") {
+			line = wordwrap.WrapString(line, w.width)
 		}
-		fmt.Fprintf(&w.out, "%s\n", detail)
+		fmt.Fprintf(&w.out, "%s\n", line)
 	}
 }
 

@@ -226,23 +226,18 @@ func lineEnd(src []byte, pos int) int {
 
 // addNode puts a node block where the others are.
 func (e *editor) addNode(a Assignment, addresses []string) hcl.Diagnostics {
-	var b strings.Builder
-	fmt.Fprintf(&b, "node %s {\n  addresses = [%s]\n", quote(a.Node), quoteList(addresses))
-	if len(a.Subnets) > 0 {
-		fmt.Fprintf(&b, "  subnets   = [%s]\n", quoteList(a.Subnets))
-	}
-	b.WriteString("}\n")
-
 	file := e.Config.sources[len(e.Config.sources)-1].name
 	if nodes := e.decl.nodes; len(nodes) > 0 {
 		file = nodes[len(nodes)-1].block.DefRange.Filename
 	}
 	body, ok := e.Config.files[file].Body.(*hclsyntax.Body)
 	if !ok {
+		// Names and addresses are checked: they quote alike in both syntaxes.
 		return hcl.Diagnostics{{
 			Severity: hcl.DiagError,
 			Summary:  "Node to be written by hand",
-			Detail:   fmt.Sprintf("%s is JSON, and polder writes into HCL files only. What to add, in HCL:\n\n%s", file, b.String()),
+			Detail: fmt.Sprintf("%s is JSON, and polder writes into HCL files only. What to add to \"node\":\n\n  %s: {\"addresses\": [%s], \"subnets\": [%s]}",
+				file, quote(a.Node), quoteList(addresses), quoteList(a.Subnets)),
 		}}
 	}
 	src := e.Config.files[file].Bytes
@@ -252,7 +247,11 @@ func (e *editor) addNode(a Assignment, addresses []string) hcl.Diagnostics {
 			at = lineEnd(src, block.CloseBraceRange.End.Byte)
 		}
 	}
-	text := b.String()
+	text := fmt.Sprintf("node %s {\n  addresses = [%s]\n", quote(a.Node), quoteList(addresses))
+	if len(a.Subnets) > 0 {
+		text += fmt.Sprintf("  subnets   = [%s]\n", quoteList(a.Subnets))
+	}
+	text += "}\n"
 	if len(bytes.TrimSpace(src[:at])) > 0 {
 		text = "\n" + text
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -142,5 +143,26 @@ func TestWriteDiagnosticsColored(t *testing.T) {
 	}
 	if colored.String() != plain {
 		t.Errorf("without colours %q, want %q", colored.String(), plain)
+	}
+}
+
+// TestExamples loads every example.
+func TestExamples(t *testing.T) {
+	examples, err := filepath.Glob("../examples/*/polder.hcl")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, name := range examples {
+		config, diags := spec.Load(filepath.Dir(name), spec.Inputs{})
+		if len(diags) > 0 {
+			t.Errorf("%s", rendered(t, config, diags))
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if formatted, _, diags := spec.Format(name, text); diags.HasErrors() || !bytes.Equal(formatted, text) {
+			t.Errorf("%s is not as polder fmt leaves it (%v)", name, diags)
+		}
 	}
 }

@@ -63,8 +63,7 @@ func (v *validator) subnetsComplete(n *nodeDecl) {
 	if len(missing) == 0 {
 		return
 	}
-	const remedy = "A subnet never moves by itself, so it stands in the file. To assign the next free one: "
-	v.report(n.problem("Node without a subnet", "Node %s has no %s subnet for its pods. "+remedy+"polder node assign %s --spec %s",
+	v.report(n.problem("Node without a subnet", "Node %s has no %s subnet for its pods. A subnet never moves by itself, so it stands in the file. To assign the next free one:\n\n  polder node assign %s --spec %s",
 		n.Name, strings.Join(missing, " and no "), n.Name, shellQuote(v.path)))
 }
 
