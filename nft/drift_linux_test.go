@@ -117,7 +117,7 @@ func (k *kernel) refill(c Chain, gen Generation) error {
 }
 
 // alterations are copies of an expression with another value in one field.
-func alterations(t Table, e Expr, field int) []Expr {
+func alterations(_ Table, e Expr, field int) []Expr {
 	var list []Expr
 	alter := func(value any) {
 		v := reflect.New(reflect.TypeOf(e)).Elem()

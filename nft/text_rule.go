@@ -343,11 +343,12 @@ var (
 func bitNames(names []string) func(Data) string {
 	return func(d Data) string {
 		var b [4]byte
-		if len(d) == 1 {
+		switch len(d) {
+		case 1:
 			b = [4]byte(binary.NativeEndian.AppendUint32(nil, uint32(d[0])))
-		} else if len(d) == 4 {
+		case 4:
 			b = [4]byte([]byte(d))
-		} else {
+		default:
 			return hexText(d)
 		}
 		var set []string

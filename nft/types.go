@@ -58,17 +58,8 @@ var typesByNumber = func() map[uint32]Type {
 // (TYPE_BITS in nft's include/datatype.h).
 const typeBits = 6
 
-// keyNumber is the type number of a key.
-func keyNumber(key []Type) uint32 {
-	var n uint32
-	for _, t := range key {
-		n = n<<typeBits | typeInfos[t].number
-	}
-	return n
-}
-
-// keyTypes is the inverse of keyNumber. Types that we do not know come out as
-// "type 27": they equal none of ours.
+// keyTypes takes the type number of a key apart. Types that we do not know come
+// out as "type 27": they equal none of ours.
 func keyTypes(number uint32) []Type {
 	var key []Type
 	for ; number != 0; number >>= typeBits {
