@@ -48,13 +48,16 @@ func BenchmarkSet(b *testing.B) {
 		b.Run(fmt.Sprintf("elements=%d", n), func(b *testing.B) {
 			b.Run("commit", func(b *testing.B) {
 				k := newKernel(b)
+				create, destroy := Diff(Ruleset{want}, nil), Diff(nil, Ruleset{want})
 				measure(b, unix.RUSAGE_SELF, func() {
-					observed, gen := k.read()
-					for _, rs := range []Ruleset{nil, {want}} {
-						if err := k.w.Commit(context.Background(), Diff(rs, observed), gen); err != nil {
+					for _, p := range []*Plan{create, destroy} {
+						gen, err := k.w.reader.Generation()
+						if err == nil {
+							err = k.w.Commit(context.Background(), p, gen)
+						}
+						if err != nil {
 							b.Fatal(err)
 						}
-						observed, gen = k.read()
 					}
 				})
 			})

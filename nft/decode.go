@@ -17,6 +17,35 @@ import (
 // errShort is the error of bytes that end too early.
 var errShort = errors.New("attribute is cut short")
 
+// messageHeader is what matters of struct nlmsghdr (netlink(7)).
+type messageHeader struct {
+	kind     uint16
+	flags    uint16
+	sequence uint32
+}
+
+// nlmsghdrLength is the length of struct nlmsghdr.
+const nlmsghdrLength = 16
+
+// messages calls f for each netlink message in a datagram, with its payload.
+func messages(b []byte, f func(h messageHeader, data []byte) error) error {
+	for len(b) > 0 {
+		if len(b) < nlmsghdrLength {
+			return errShort
+		}
+		length := binary.NativeEndian.Uint32(b)
+		if length < nlmsghdrLength || uint64(length) > uint64(len(b)) {
+			return errShort
+		}
+		h := messageHeader{binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]), binary.NativeEndian.Uint32(b[8:])}
+		if err := f(h, b[nlmsghdrLength:length]); err != nil {
+			return err
+		}
+		b = b[min(padded(int(length)), len(b)):]
+	}
+	return nil
+}
+
 // nlaTypeMask takes NLA_F_NESTED and NLA_F_NET_BYTEORDER off an attribute's
 // type.
 const nlaTypeMask = 0x3fff

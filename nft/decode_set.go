@@ -107,14 +107,14 @@ type rawElement struct {
 	end bool
 }
 
-// decodeElements reads NFT_MSG_NEWSETELEM: some elements of a set.
-func decodeElements(b []byte) ([]rawElement, error) {
+// decodeElements reads NFT_MSG_NEWSETELEM: some elements of a set, and appends
+// them to the others.
+func decodeElements(raws []rawElement, b []byte) ([]rawElement, error) {
 	const nftaSetElemListElements = 3
 	var f fields
 	if _, err := f.object(b); err != nil {
-		return nil, err
+		return raws, err
 	}
-	var raws []rawElement
 	err := attributes(f[nftaSetElemListElements], func(_ uint16, data []byte) error {
 		raw, err := decodeElement(data)
 		raws = append(raws, raw)

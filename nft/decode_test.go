@@ -138,6 +138,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(message(nla(1, str("polder")), nla(2, str("m")), nla(3, nla(1, nla(1, value("\x0a\x00\x00\x00")), nla(2, nla(2, nla(1, be32(0xfffffffd)), nla(2, str("x"))))))))
 	f.Add(message(nla(1, be32(42))))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := messages(b, func(messageHeader, []byte) error { return nil }); err != nil && !errors.Is(err, errShort) {
+			t.Error(err)
+		}
 		table, _ := decodeTable(b)
 		if _, c, err := decodeChain(b); err == nil {
 			table.Chains = append(table.Chains, c)
@@ -149,7 +152,7 @@ func FuzzDecode(f *testing.F) {
 			table.Sets = append(table.Sets, s)
 		}
 		for _, s := range []Set{{Name: "tree", Key: []Type{TypeIPv4Addr}, Interval: true}, {Name: "hash", Key: []Type{TypeIPv4Addr, TypeInetService}}} {
-			raws, err := decodeElements(b)
+			raws, err := decodeElements(nil, b)
 			if err != nil {
 				continue
 			}

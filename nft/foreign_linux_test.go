@@ -196,14 +196,6 @@ func TestReadsLeaveNoDescriptors(t *testing.T) {
 	}
 }
 
-func manyAddresses(n int) []Element {
-	elements := make([]Element, n)
-	for i := range elements {
-		elements[i] = Exact(Data([]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
-	}
-	return elements
-}
-
 // A hash table that grows while it is dumped is not taken for one that lost
 // elements.
 func TestSetThatGrowsIsReadWhole(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 // maps, expressions that it does not know, the flags of tables, and a dump's
 // sign that it was interrupted.
 type Reader struct {
-	conn  *netlink.Conn
-	watch watch
+	socket socket
+	watch  watch
 }
 
 // OpenReader opens netlink sockets in the network namespace of the calling
@@ -33,11 +33,11 @@ func OpenReader() (*Reader, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), conn.Close())
 	}
-	return &Reader{conn: conn, watch: watch{conn: events}}, nil
+	return &Reader{socket: socket{conn: conn}, watch: watch{conn: events}}, nil
 }
 
 // Close closes the sockets.
-func (r *Reader) Close() error { return errors.Join(r.conn.Close(), r.watch.conn.Close()) }
+func (r *Reader) Close() error { return errors.Join(r.socket.conn.Close(), r.watch.conn.Close()) }
 
 // maxReads bounds how often a read that others' commits tore is repeated.
 const maxReads = 50
@@ -102,16 +102,15 @@ func torn(err error) bool {
 }
 
 // Generation reads the present generation.
-func (r *Reader) Generation() (Generation, error) {
-	messages, err := r.request(unix.NFT_MSG_GETGEN, "", 0)
-	if err != nil {
-		return 0, fmt.Errorf("reading the nftables generation: %w", err)
-	}
-	if len(messages) != 1 {
-		return 0, fmt.Errorf("reading the nftables generation: %d answers", len(messages))
-	}
-	gen, err := decodeGeneration(messages[0].Data)
-	if err != nil {
+func (r *Reader) Generation() (gen Generation, err error) {
+	_, err = r.socket.request(unix.NFT_MSG_GETGEN, "", 0, func(b []byte) (err error) {
+		gen, err = decodeGeneration(b)
+		return err
+	})
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return 0, fmt.Errorf("reading nftables needs root (CAP_NET_ADMIN): %w", err)
+	case err != nil:
 		return 0, fmt.Errorf("reading the nftables generation: %w", err)
 	}
 	return gen, nil
@@ -119,15 +118,18 @@ func (r *Reader) Generation() (Generation, error) {
 
 // readOnce reads tables without regard to the generation.
 func (r *Reader) readOnce(ids []TableID) (Ruleset, error) {
-	tables, err := r.tables()
-	if err != nil {
-		return nil, err
-	}
-	var rs Ruleset
-	for _, t := range tables {
-		if !slices.Contains(ids, t.ID()) {
-			continue
+	var tables, rs Ruleset
+	_, err := r.socket.dump(unix.NFT_MSG_GETTABLE, "", func(b []byte) error {
+		t, err := decodeTable(b)
+		if slices.Contains(ids, t.ID()) {
+			tables = append(tables, t)
 		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tables: %w", err)
+	}
+	for _, t := range tables {
 		if err := r.fill(&t); err != nil {
 			return nil, fmt.Errorf("table %s: %w", t.ID(), err)
 		}
@@ -136,33 +138,18 @@ func (r *Reader) readOnce(ids []TableID) (Ruleset, error) {
 	return rs, nil
 }
 
-func (r *Reader) tables() ([]Table, error) {
-	messages, err := r.dump(unix.NFT_MSG_GETTABLE, "")
-	if err != nil {
-		return nil, fmt.Errorf("tables: %w", err)
-	}
-	tables := make([]Table, len(messages))
-	for i, m := range messages {
-		if tables[i], err = decodeTable(m.Data); err != nil {
-			return nil, fmt.Errorf("tables: %w", err)
-		}
-	}
-	return tables, nil
-}
-
 // fill reads what is in a table.
 func (r *Reader) fill(t *Table) error {
 	id := t.ID()
-	chains, err := r.chains(id.Family)
+	at := map[string]int{}
+	err := r.chains(id.Family, func(of TableID, c Chain) {
+		if of == id {
+			at[c.Name] = len(t.Chains)
+			t.Chains = append(t.Chains, c)
+		}
+	})
 	if err != nil {
 		return err
-	}
-	at := map[string]int{}
-	for _, c := range chains {
-		if c.table == id {
-			at[c.Name] = len(t.Chains)
-			t.Chains = append(t.Chains, c.Chain)
-		}
 	}
 	err = r.rules(id, "", func(chain string, rule Rule) error {
 		i, known := at[chain]
@@ -181,111 +168,94 @@ func (r *Reader) fill(t *Table) error {
 	return r.sets(t)
 }
 
-// tableChain is a chain of some table.
-type tableChain struct {
-	table TableID
-	Chain
-}
-
 // chains reads the chains of all tables of a family, or with "" of all
 // families: the kernel has no narrower filter. That makes it the one dump
 // that others' chains can tear, and the one that must not be interrupted.
-func (r *Reader) chains(family Family) ([]tableChain, error) {
-	messages, err := r.dump(unix.NFT_MSG_GETCHAIN, family)
+func (r *Reader) chains(family Family, each func(TableID, Chain)) error {
+	interrupted, err := r.socket.dump(unix.NFT_MSG_GETCHAIN, family, func(b []byte) error {
+		id, c, err := decodeChain(b)
+		if err == nil {
+			each(id, c)
+		}
+		return err
+	})
+	if err == nil && interrupted {
+		err = errTorn
+	}
 	if err != nil {
-		return nil, fmt.Errorf("chains: %w", err)
+		return fmt.Errorf("chains: %w", err)
 	}
-	chains := make([]tableChain, len(messages))
-	for i, m := range messages {
-		if m.Header.Flags&netlink.DumpInterrupted != 0 {
-			return nil, fmt.Errorf("chains: %w", errTorn)
-		}
-		if chains[i].table, chains[i].Chain, err = decodeChain(m.Data); err != nil {
-			return nil, fmt.Errorf("chains: %w", err)
-		}
-	}
-	return chains, nil
+	return nil
 }
 
 // rules reads the rules of a table, or of one of its chains, in order.
 func (r *Reader) rules(id TableID, chain string, each func(chain string, rule Rule) error) error {
-	attrs := []netlink.Attribute{{Type: unix.NFTA_RULE_TABLE, Data: cstring(id.Name)}}
+	attrs := []netlink.Attribute{name(unix.NFTA_RULE_TABLE, id.Name)}
 	if chain != "" {
-		attrs = append(attrs, netlink.Attribute{Type: unix.NFTA_RULE_CHAIN, Data: cstring(chain)})
+		attrs = append(attrs, name(unix.NFTA_RULE_CHAIN, chain))
 	}
-	messages, err := r.dump(unix.NFT_MSG_GETRULE, id.Family, attrs...)
+	_, err := r.socket.dump(unix.NFT_MSG_GETRULE, id.Family, func(b []byte) error {
+		_, chain, rule, err := decodeRule(b)
+		if err != nil {
+			return err
+		}
+		return each(chain, rule)
+	}, attrs...)
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)
-	}
-	for _, m := range messages {
-		_, chain, rule, err := decodeRule(m.Data)
-		if err != nil {
-			return fmt.Errorf("rules: %w", err)
-		}
-		if err := each(chain, rule); err != nil {
-			return fmt.Errorf("rules: %w", err)
-		}
 	}
 	return nil
 }
 
 func (r *Reader) objects(t *Table) error {
-	messages, err := r.dump(unix.NFT_MSG_GETOBJ, t.Family, netlink.Attribute{Type: unix.NFTA_OBJ_TABLE, Data: cstring(t.Name)})
-	if err != nil {
-		return fmt.Errorf("objects: %w", err)
-	}
-	for _, m := range messages {
-		_, o, err := decodeObject(m.Data)
-		if err != nil {
-			return fmt.Errorf("objects: %w", err)
-		}
+	_, err := r.socket.dump(unix.NFT_MSG_GETOBJ, t.Family, func(b []byte) error {
+		_, o, err := decodeObject(b)
 		if o.Type == objectCounter {
 			t.Counters = append(t.Counters, o.Name)
 		} else {
 			t.Objects = append(t.Objects, o)
 		}
+		return err
+	}, name(unix.NFTA_OBJ_TABLE, t.Name))
+	if err != nil {
+		return fmt.Errorf("objects: %w", err)
 	}
 	return nil
 }
 
 func (r *Reader) sets(t *Table) error {
-	messages, err := r.dump(unix.NFT_MSG_GETSET, t.Family, netlink.Attribute{Type: unix.NFTA_SET_TABLE, Data: cstring(t.Name)})
+	var counts []int
+	_, err := r.socket.dump(unix.NFT_MSG_GETSET, t.Family, func(b []byte) error {
+		_, s, count, err := decodeSet(b)
+		t.Sets, counts = append(t.Sets, s), append(counts, count)
+		return err
+	}, name(unix.NFTA_SET_TABLE, t.Name))
 	if err != nil {
 		return fmt.Errorf("sets: %w", err)
 	}
-	for _, m := range messages {
-		_, s, count, err := decodeSet(m.Data)
-		if err != nil {
-			return fmt.Errorf("sets: %w", err)
+	for i := range t.Sets {
+		if err := r.elements(t.ID(), &t.Sets[i], counts[i]); err != nil {
+			return fmt.Errorf("set %s: %w", t.Sets[i].Name, err)
 		}
-		if s.Elements, err = r.elements(t.ID(), s, count); err != nil {
-			return fmt.Errorf("set %s: %w", s.Name, err)
-		}
-		t.Sets = append(t.Sets, s)
 	}
 	return nil
 }
 
 // elements reads the elements of a set, at least count of them.
-func (r *Reader) elements(id TableID, s Set, count int) ([]Element, error) {
-	messages, err := r.dump(unix.NFT_MSG_GETSETELEM, id.Family,
-		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: cstring(id.Name)},
-		netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: cstring(s.Name)})
+func (r *Reader) elements(id TableID, s *Set, count int) error {
+	raws := make([]rawElement, 0, count)
+	_, err := r.socket.dump(unix.NFT_MSG_GETSETELEM, id.Family, func(b []byte) (err error) {
+		raws, err = decodeElements(raws, b)
+		return err
+	}, name(unix.NFTA_SET_ELEM_LIST_TABLE, id.Name), name(unix.NFTA_SET_ELEM_LIST_SET, s.Name))
 	if err != nil {
-		return nil, err
-	}
-	var raws []rawElement
-	for _, m := range messages {
-		some, err := decodeElements(m.Data)
-		if err != nil {
-			return nil, err
-		}
-		raws = append(raws, some...)
+		return err
 	}
 	if len(raws) < count {
-		return nil, errTorn
+		return errTorn
 	}
-	return assemble(s, raws)
+	s.Elements, err = assemble(*s, raws)
+	return err
 }
 
 // ForeignDrops finds the base chains outside our tables that drop by default
@@ -308,17 +278,23 @@ func (r *Reader) ForeignDrops(ctx context.Context) ([]ForeignDrop, error) {
 }
 
 func (r *Reader) foreignDrops() ([]ForeignDrop, error) {
-	chains, err := r.chains("")
+	type candidate struct {
+		table TableID
+		Chain
+	}
+	var candidates []candidate
+	err := r.chains("", func(id TableID, c Chain) {
+		passed := c.Base != nil && slices.Contains([]string{"prerouting", "input", "forward", "output"}, c.Base.Hook) &&
+			slices.Contains([]Family{INet, IP, IP6, Bridge}, id.Family)
+		if passed && id.Name != TableName {
+			candidates = append(candidates, candidate{id, c})
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	var drops []ForeignDrop
-	for _, c := range chains {
-		passed := c.Base != nil && slices.Contains([]string{"prerouting", "input", "forward", "output"}, c.Base.Hook) &&
-			slices.Contains([]Family{INet, IP, IP6, Bridge}, c.table.Family)
-		if !passed || c.table.Name == TableName {
-			continue
-		}
+	for _, c := range candidates {
 		err := r.rules(c.table, c.Name, func(_ string, rule Rule) error {
 			c.Rules = append(c.Rules[:0], rule) // only the last one matters
 			return nil
@@ -331,27 +307,4 @@ func (r *Reader) foreignDrops() ([]ForeignDrop, error) {
 		}
 	}
 	return drops, nil
-}
-
-func cstring(s string) []byte { return append([]byte(s), 0) }
-
-// dump asks for all objects of a kind.
-func (r *Reader) dump(kind int, family Family, attrs ...netlink.Attribute) ([]netlink.Message, error) {
-	return r.request(kind, family, netlink.Dump, attrs...)
-}
-
-// request sends a request and receives all answers. A family of "" is
-// NFPROTO_UNSPEC.
-func (r *Reader) request(kind int, family Family, flags netlink.HeaderFlags, attrs ...netlink.Attribute) ([]netlink.Message, error) {
-	data, err := netlink.MarshalAttributes(attrs)
-	if err != nil {
-		return nil, err
-	}
-	return r.conn.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
-			Flags: netlink.Request | flags,
-		},
-		Data: append([]byte{protos[family], unix.NFNETLINK_V0, 0, 0}, data...),
-	})
 }

@@ -100,3 +100,12 @@ func TestTextGolden(t *testing.T) {
 	golden(t, "sample.nft", sample().String())
 	golden(t, "sample-plan.nft", Diff(Ruleset{sample()}, nil).String())
 }
+
+// manyAddresses are the elements of 10.0.0.0 and the n-1 addresses behind it.
+func manyAddresses(n int) []Element {
+	elements := make([]Element, n)
+	for i := range elements {
+		elements[i] = Exact(Data([]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+	}
+	return elements
+}

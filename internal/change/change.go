@@ -33,7 +33,7 @@ type Change struct {
 	Action Action `json:"action"`
 	// Kind is the object's kind in the vocabulary of ip(8) and nft(8):
 	// "link", "address", "neighbour", "fdb", "nexthop", "route", "port",
-	// "sysctl", "table", "chain", "set".
+	// "sysctl", "table", "chain", "set", "map", "counter".
 	Kind string `json:"kind"`
 	// Name identifies the object among those of its kind, as ip or nft would
 	// name it: "cni0", "10.244.1.1/24 dev cni0", "inet polder postrouting".
