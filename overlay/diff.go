@@ -72,7 +72,7 @@ type differ struct {
 
 	cleared map[netip.Prefix]bool // whose addresses, and with them the kernel's routes, go ahead of time
 
-	phases [phaseCount][]Op
+	phases [phaseCount][]*Op
 }
 
 // The phases of a plan, in order.
@@ -101,23 +101,29 @@ const (
 	phaseCount
 )
 
-func (d *differ) add(p phase, op Op) { d.phases[p] = append(d.phases[p], op) }
+func (d *differ) add(p phase, op Op) { d.phases[p] = append(d.phases[p], &op) }
 
 // ops joins the phases. Within one, order is by name, but for sysctls: there
 // accept_ra comes before forwarding, or the host would lose its default route
 // for a moment.
 func (d *differ) ops() []Op {
-	var all []Op
+	count := 0
+	for _, ops := range d.phases {
+		count += len(ops)
+	}
+	all := make([]Op, 0, count)
 	for p, ops := range d.phases {
-		slices.SortStableFunc(ops, func(a, b Op) int {
+		slices.SortStableFunc(ops, func(a, b *Op) int {
 			if phase(p) == phaseSysctls {
-				if c := cmp.Compare(sysctlRank(a), sysctlRank(b)); c != 0 {
+				if c := cmp.Compare(sysctlRank(*a), sysctlRank(*b)); c != 0 {
 					return c
 				}
 			}
 			return cmp.Compare(a.Change.Name, b.Change.Name)
 		})
-		all = append(all, ops...)
+		for _, op := range ops {
+			all = append(all, *op)
+		}
 	}
 	return all
 }

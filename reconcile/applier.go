@@ -73,7 +73,7 @@ var (
 //
 // Rules come before the network that they guard, and go after it.
 func (a *Applier) Apply(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
-	run := applying{Applier: a, plan: plan, result: &Result{}, report: report}
+	run := applying{Applier: a, plan: plan, result: &Result{Outcomes: make([]Outcome, 0, len(plan.Changes))}, report: report}
 	if plan.Empty() {
 		return run.result, nil
 	}
@@ -112,9 +112,9 @@ func (r *applying) rules(ctx context.Context) {
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = r.ruleset.Commit(ctx, w.rules, w.gen)
+		err = r.ruleset.Commit(ctx, w.rules, w.view.gen)
 	}
-	r.unguarded = err != nil && !w.guarded
+	r.unguarded = err != nil && len(w.view.rules) == 0
 	for _, c := range w.rules.Changes() {
 		if err != nil {
 			r.outcome(Outcome{c, fmt.Errorf("writing %s %s: %w", c.Kind, c.Name, err)})
@@ -135,7 +135,7 @@ func (r *applying) objects(ctx context.Context) {
 		}
 		return
 	}
-	memory := r.plan.work.memory.remember(ops, r.plan.work.desired.Owns)
+	memory := r.plan.work.view.memory.remember(ops, r.plan.work.view.desired.Owns)
 	if err := memory.save(r.options.StateDir); err != nil {
 		ops = r.withoutForeign(ops, err)
 	}
@@ -153,7 +153,7 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 	for _, op := range ops {
 		path, _, _, sysctl := op.Sysctl()
 		_, _, _, enslaved := op.Enslaved()
-		if enslaved || sysctl && !r.plan.work.desired.Owns(overlay.SysctlLink(path)) {
+		if enslaved || sysctl && !r.plan.work.view.desired.Owns(overlay.SysctlLink(path)) {
 			r.outcome(Outcome{op.Change, fmt.Errorf("%w: %w", errUnrecorded, cause)})
 			continue
 		}
@@ -162,11 +162,11 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 	return rest
 }
 
-// verify reads the kernel again, notes what is still different, and forgets
-// what has been put back.
+// verify reads the kernel again, notes what is still different from what was
+// wanted, and forgets what has been put back.
 func (r *applying) verify(ctx context.Context) error {
-	v, err := r.look(ctx, r.plan.Mode)
-	if err != nil {
+	v := r.plan.work.view
+	if err := r.observe(ctx, &v); err != nil {
 		return fmt.Errorf("verifying: %w", err)
 	}
 	r.result.Remaining = v.plan(r.plan.Mode, r.plan.Node).Changes

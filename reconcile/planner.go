@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/nft/nat"
 	"github.com/poldernet/polder/overlay"
@@ -46,12 +47,9 @@ func (p *Planner) Close() error { return errors.Join(p.network.Close(), p.rulese
 
 // work is what stands behind a plan's changes.
 type work struct {
-	desired *overlay.Desired
+	view    view
 	network overlay.Plan
 	rules   *nft.Plan
-	guarded bool // the ruleset is in the kernel already, if not as it should be
-	gen     nft.Generation
-	memory  memory
 }
 
 // Plan reads the kernel and computes what an apply would do.
@@ -63,8 +61,9 @@ func (p *Planner) Plan(ctx context.Context, mode Mode) (*Plan, error) {
 	return v.plan(mode, p.options.Node), nil
 }
 
-// view is everything that one reading of the kernel and the spec give.
+// view is everything that one reading of the spec and of the kernel give.
 type view struct {
+	scope    overlay.Scope
 	desired  *overlay.Desired
 	observed overlay.State
 	wanted   nft.Ruleset
@@ -82,19 +81,11 @@ func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{}
-	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
+	v := &view{scope: overlay.ScopeOf(sp, node)}
+	facts, err := p.read(ctx, v)
+	if err != nil {
 		return nil, err
 	}
-	var facts overlay.Facts
-	v.observed, facts, err = p.network.Read(ctx, overlay.ScopeOf(sp, node))
-	if err != nil {
-		return nil, fmt.Errorf("reading the kernel: %w", err)
-	}
-	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
-		return nil, fmt.Errorf("reading nftables: %w", err)
-	}
-	v.memory.keepAdvertised(&facts)
 	if v.desired, err = overlay.Compile(sp, node, facts); err != nil {
 		return nil, err
 	}
@@ -104,12 +95,40 @@ func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
 			guard.Compile(sp, node, guard.Links{Bridge: v.desired.Bridge, VTEPs: v.desired.VTEPs, Underlay: v.desired.Underlay}),
 		)}
 	}
-	paths := slices.AppendSeq(v.memory.sysctls(), maps.Keys(v.desired.Sysctls))
-	if v.observed.Sysctls, err = p.network.Sysctls(paths); err != nil {
+	if err := p.readSysctls(v); err != nil {
 		return nil, err
 	}
 	v.memory.restore(v.desired, v.observed)
 	return v, nil
+}
+
+// observe reads the kernel again into a view whose desired half stays.
+func (p *Planner) observe(ctx context.Context, v *view) error {
+	if _, err := p.read(ctx, v); err != nil {
+		return err
+	}
+	return p.readSysctls(v)
+}
+
+// read reads everything but the sysctls, of which only some are of interest.
+func (p *Planner) read(ctx context.Context, v *view) (facts overlay.Facts, err error) {
+	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
+		return facts, err
+	}
+	if v.observed, facts, err = p.network.Read(ctx, v.scope); err != nil {
+		return facts, fmt.Errorf("reading the kernel: %w", err)
+	}
+	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
+		return facts, fmt.Errorf("reading nftables: %w", err)
+	}
+	v.memory.keepAdvertised(&facts)
+	return facts, nil
+}
+
+func (p *Planner) readSysctls(v *view) (err error) {
+	paths := slices.AppendSeq(v.memory.sysctls(), maps.Keys(v.desired.Sysctls))
+	v.observed.Sysctls, err = p.network.Sysctls(paths)
+	return err
 }
 
 // target is the spec and the node that a mode plans for: to remove everything
@@ -130,7 +149,7 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 
 // plan compares.
 func (v *view) plan(mode Mode, node string) *Plan {
-	w := work{desired: v.desired, memory: v.memory, gen: v.gen, guarded: len(v.rules) > 0}
+	w := work{view: *v}
 	if mode == ModeRelease {
 		w.network = overlay.Release(v.observed)
 	} else {
@@ -138,8 +157,9 @@ func (v *view) plan(mode Mode, node string) *Plan {
 	}
 	w.rules = nft.Diff(v.wanted, v.rules)
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
+	plan.Changes = make([]change.Change, 0, len(w.network.Ops)+len(w.rules.Changes()))
 	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)
-	if mode == ModeRelease && w.guarded {
+	if mode == ModeRelease && len(v.rules) > 0 {
 		plan.Warnings = append(plan.Warnings, "nftables tables cannot be given away: their name is our mark. They are removed, and with them masquerade and the guard of the VXLAN port.")
 	}
 	for _, op := range w.network.Ops {
