@@ -36,6 +36,7 @@ func cidrSubnet(p netip.Prefix, newBits int, num *big.Int) (netip.Prefix, error)
 // counted from the end.
 func cidrHost(p netip.Prefix, num *big.Int) (netip.Addr, error) {
 	hosts := new(big.Int).Lsh(big.NewInt(1), uint(p.Addr().BitLen()-p.Bits()))
+	// Terraform counts from the end with -1 for the last address.
 	at := num
 	if num.Sign() < 0 {
 		at = new(big.Int).Add(hosts, num)
@@ -46,7 +47,8 @@ func cidrHost(p netip.Prefix, num *big.Int) (netip.Addr, error) {
 	return addTo(p.Masked().Addr(), at), nil
 }
 
-// addTo adds an offset that does not leave the address space.
+// addTo adds an offset that does not leave the address space, which the
+// callers have checked: FillBytes panics on what does not fit.
 func addTo(a netip.Addr, offset *big.Int) netip.Addr {
 	b := a.AsSlice()
 	sum := new(big.Int).SetBytes(b)
@@ -79,6 +81,9 @@ func cidrSubnets(p netip.Prefix, newBits []int) ([]netip.Prefix, error) {
 	}
 	return out, nil
 }
+
+// The functions as HCL calls them: arguments are known, not null, and of the
+// declared types.
 
 // cidrArg reads the first argument. As with Terraform, host bits do not
 // matter.

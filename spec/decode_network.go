@@ -65,12 +65,15 @@ func (s *section) podRanges(n *networkDecl) {
 		cidrs.Set(family, cidr)
 		n.podCIDRs.Set(family, v.place)
 	}
+	// The other attributes are decoded whatever became of the CIDRs, to find
+	// their own mistakes in the same run.
 	lens, lensState := s.families("subnet_len", cty.Number)
 	mins := s.perFamilyAddresses("subnet_min", cidrs, n.ranges)
 	maxs := s.perFamilyAddresses("subnet_max", cidrs, n.ranges)
 	for _, family := range Families {
 		cidr, length := cidrs.Get(family), lens.Get(family)
 		if !cidr.IsValid() {
+			// The CIDR may be one of those that were not understood.
 			if n.ranges && length.Type() != cty.NilType {
 				s.report(length.problem("No such pod family", "subnet_len.%s is set, and pod_cidrs has no %s CIDR.", family, family.proper()))
 			}
@@ -93,6 +96,8 @@ func (s *section) podRanges(n *networkDecl) {
 // VTEP's, the gateway's, one pod's and with IPv4 the broadcast address.
 func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bool {
 	family := r.Family()
+	// flannel allows up to /30 and /126, and takes /24 and /64 where the CIDR
+	// has room for four of them.
 	usual, longest := 24, 30
 	if family == IPv6 {
 		usual, longest = 64, 126
@@ -113,7 +118,7 @@ func (s *section) subnetLen(r *PodRange, given value, st state, cidrAt place) bo
 		}
 		r.SubnetLen = n
 	case st == unknown:
-		return false
+		return false // it may have been given, in a way that is not understood
 	default:
 		r.SubnetLen = max(usual, shortest)
 	}
@@ -130,6 +135,7 @@ func (s *section) subnetBounds(r *PodRange, first, last bound) bool {
 	ok := s.subnetBound(r, "subnet_min", first, &r.SubnetMin)
 	ok = s.subnetBound(r, "subnet_max", last, &r.SubnetMax) && ok
 	if ok && r.SubnetMin.Compare(r.SubnetMax) > 0 {
+		// Point at one that is written. Both may be, then at the first.
 		at := first.place
 		if first.state == absent {
 			at = last.place
@@ -189,6 +195,7 @@ func (s *section) perFamilyAddresses(name string, pods PerFamily[netip.Prefix], 
 		return out
 	}
 	attr := s.schema.attr(name)
+	// One address is a list of one.
 	list := []value{v}
 	if v.Type() != cty.String {
 		if !v.CanIterateElements() || v.Type().IsMapType() || v.Type().IsObjectType() {
@@ -253,6 +260,7 @@ func (s *section) ifName(name, def string) (string, place) {
 
 // backend decodes the backend block. A network without one gets VXLAN.
 func (s *section) backend(n *networkDecl) {
+	// Messages about a default point at the network that has it.
 	n.backend = n.place
 	n.Backend = Backend{Type: VXLAN, VNI: defaultVNI, Port: defaultPort}
 	b := s.only("backend")
@@ -268,7 +276,7 @@ func (s *section) backend(n *networkDecl) {
 			return
 		default:
 			s.report(n.backend.problem("Unknown backend", "%q is no backend; there are \"vxlan\" and \"host-gw\".%s", label, didYouMean(label, []string{"vxlan", "host-gw"})))
-			n.Backend.Type = ""
+			n.Backend.Type = "" // so that no backend's rules are applied
 			return
 		}
 	}
@@ -288,6 +296,8 @@ func (s *section) vxlan(n *networkDecl, b *section) {
 	n.Backend.VNI, n.Backend.Port = uint32(vni), uint16(port)
 	n.Backend.DirectRouting = b.boolean("direct_routing", false)
 	n.Backend.Device = defaultDevices(n.Backend.VNI)
+	// That a default fits into an interface name is checked when it is known
+	// which underlays are used (validate.go): the long one often is not.
 	given, _ := b.families("device", cty.String)
 	for _, family := range Families {
 		v := given.Get(family)
@@ -327,6 +337,8 @@ func (s *section) underlay() (Underlay, place) {
 		return Underlay{}, place{}
 	}
 	us := s.open(underlayBlock, b.Body, b.DefRange, s.ctx)
+	// Of several attributes the last is where other messages point; which one
+	// counts does not matter, since that is an error.
 	var u Underlay
 	var at place
 	set := 0

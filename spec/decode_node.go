@@ -11,6 +11,8 @@ import (
 // node decodes a node block into one node for each of its instances. It
 // returns false if a mistake hides which nodes there are.
 func (decl *declarations) node(d *decoder, b *hcl.Block) bool {
+	// The block is opened once, so that what does not belong there is said
+	// once, and evaluated for each instance.
 	outer := d.open(nodeBlock, b.Body, b.DefRange, d.ctx)
 	instances, ok := outer.instances()
 	for _, inst := range instances {
@@ -23,6 +25,7 @@ func (decl *declarations) node(d *decoder, b *hcl.Block) bool {
 		s.nodeSubnets(n)
 		s.vtepMACs(n)
 		n.Underlay, n.underlayAt = s.underlay()
+		// A node whose name is not known still had its other mistakes found.
 		if !named {
 			ok = false
 			continue
@@ -78,6 +81,8 @@ func (s *section) nodeSubnets(n *nodeDecl) {
 			n.subnetsKnown = false
 			continue
 		}
+		// Dual stack is one subnet of each family (the kernel could do more,
+		// Kubernetes and flannel cannot).
 		family := FamilyOf(p.Addr())
 		if before, ok := n.Subnet(family); ok {
 			s.report(v.problem("Two subnets of one family", "A node has one subnet of each family, and %s is the one of %s already.", before, family.proper()))
@@ -109,7 +114,8 @@ func (s *section) vtepMACs(n *nodeDecl) {
 	}
 }
 
-// mac reads the MAC of one interface.
+// mac reads the MAC of one interface. The kernel refuses others with
+// EADDRNOTAVAIL (is_valid_ether_addr in linux/etherdevice.h).
 func (s *section) mac(v value) (MAC, bool) {
 	mac, err := ParseMAC(v.AsString())
 	switch {
@@ -128,6 +134,7 @@ func (s *section) mac(v value) (MAC, bool) {
 // endpoint decodes an endpoint block into its instances.
 func (decl *declarations) endpoint(d *decoder, b *hcl.Block) {
 	outer := d.open(endpointBlock, b.Body, b.DefRange, d.ctx)
+	// Nothing refers to endpoints: which of them are hidden does not matter.
 	instances, _ := outer.instances()
 	for _, inst := range instances {
 		s := *outer
@@ -157,6 +164,7 @@ func (s *section) endpointFields(e *endpointDecl) {
 		e.MAC, _ = s.mac(v)
 		e.macAt = v.place
 	}
+	// The order is kept: the first address of a family is the one to show.
 	addresses, _, _ := s.strings("addresses")
 	for _, v := range addresses {
 		a, err := parseHost(v.AsString())

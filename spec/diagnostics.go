@@ -90,6 +90,7 @@ func (w *diagnosticWriter) snippet(hue color.Attribute, subject hcl.Range) {
 	if i := bytes.IndexByte(src[subject.Start.Byte:], '\n'); i >= 0 {
 		end = subject.Start.Byte + i
 	}
+	// A carriage return would overwrite the line on a terminal.
 	line := strings.TrimRight(string(src[start:end]), "\r")
 	number := fmt.Sprintf("%4d: ", subject.Start.Line)
 	fmt.Fprintf(&w.out, ":\n%s%s\n", number, line)
@@ -113,6 +114,7 @@ func (w *diagnosticWriter) values(expr hcl.Expression, ctx *hcl.EvalContext) {
 	var said []string
 	for _, traversal := range expr.Variables() {
 		v, diags := traversal.TraverseAbs(ctx)
+		// Lists and objects are too long to show.
 		if diags.HasErrors() || !v.IsKnown() || v.IsNull() || !v.Type().IsPrimitiveType() {
 			continue
 		}

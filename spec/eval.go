@@ -17,6 +17,7 @@ func (d *decoder) evaluate(expr hcl.Expression, ctx *hcl.EvalContext) (cty.Value
 		d.diags = append(d.diags, diags...)
 		return val, true
 	}
+	// Only now, since most expressions have no mistake and no references.
 	if explained := explainReferences(expr, ctx); explained.HasErrors() {
 		diags = explained
 	}
@@ -119,6 +120,7 @@ func (s *section) instances() ([]instance, bool) {
 	var out []instance
 	for it := v.ElementIterator(); it.Next(); {
 		key, element := it.Element()
+		// As with Terraform, key and value of a set's element are the same.
 		if isSet {
 			key = element
 		}

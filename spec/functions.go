@@ -85,7 +85,8 @@ func functions(base string) map[string]function.Function {
 	}
 }
 
-// fileFunc reads a file of text.
+// fileFunc reads a file of text, as it is: a key in it may need trimspace. HCL
+// has no other strings than UTF-8.
 func fileFunc(base string) function.Function {
 	return function.New(&function.Spec{
 		Params: []function.Parameter{{Name: "path", Type: cty.String}},
@@ -110,6 +111,7 @@ func fileFunc(base string) function.Function {
 // lengthFunc counts the elements of a collection, or the characters of a
 // string, of which cty has one function each.
 var lengthFunc = function.New(&function.Spec{
+	// The length of an object is known where its values are not.
 	Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowUnknown: true, AllowDynamicType: true}},
 	Type:   function.StaticReturnType(cty.Number),
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
@@ -144,6 +146,7 @@ var indexFunc = function.New(&function.Spec{
 			if err != nil {
 				return cty.NilVal, err
 			}
+			// Unknown elements come from mistakes that are reported elsewhere.
 			if !equal.IsKnown() {
 				return cty.UnknownVal(cty.Number), nil
 			}
@@ -155,7 +158,8 @@ var indexFunc = function.New(&function.Spec{
 	},
 })
 
-// replaceFunc replaces a substring, or what a regular expression between
+// replaceFunc is Terraform's, which is two functions of cty: it replaces a
+// substring, or what a regular expression between
 // slashes matches.
 var replaceFunc = function.New(&function.Spec{
 	Params: []function.Parameter{{Name: "str", Type: cty.String}, {Name: "substr", Type: cty.String}, {Name: "replace", Type: cty.String}},

@@ -20,7 +20,7 @@ func parseAddr(s string) (netip.Addr, error) {
 		return a, errors.New("an address without a prefix length is wanted")
 	case err != nil:
 		return a, errors.New("it is not an IPv4 or IPv6 address")
-	case a.Is4In6():
+	case a.Is4In6(): // ::ffff:192.0.2.1, which sockets know and links do not
 		return a, fmt.Errorf("it is an IPv4 address inside IPv6; write %s", a.Unmap())
 	case a.Zone() != "":
 		return a, fmt.Errorf("a zone has a meaning on one host only; write %s", a.WithZone(""))
@@ -102,6 +102,7 @@ var notForPods = []struct {
 
 // parseNodeAddress reads "address" or "address/length".
 func parseNodeAddress(s string) (NodeAddress, error) {
+	// The address is looked at first: its mistakes are the graver ones.
 	text, _, withLink := strings.Cut(s, "/")
 	a, err := parseHost(text)
 	if err != nil || !withLink {
@@ -112,12 +113,15 @@ func parseNodeAddress(s string) (NodeAddress, error) {
 		return NodeAddress{}, fmt.Errorf("the prefix length must be from 0 to %d", a.BitLen())
 	}
 	link := p.Masked()
-	switch ones := a.BitLen() - p.Bits(); {
+	// A link of one or two addresses has neither an address of its own nor a
+	// broadcast address (RFC 3021, RFC 6164). In IPv6 the first address of a
+	// link is the routers' anycast address (RFC 4291, section 2.6.1).
+	switch hostBits := a.BitLen() - p.Bits(); {
 	case p.Bits() == 0:
 		return NodeAddress{}, errors.New("a link with the prefix length 0 would hold every address")
-	case ones > 1 && a == link.Addr():
+	case hostBits > 1 && a == link.Addr():
 		return NodeAddress{}, fmt.Errorf("it is the address of the link %s itself; a node's address in it is wanted, as in %s/%d", link, a.Next(), p.Bits())
-	case ones > 1 && a.Is4() && a == lastAddr(link):
+	case hostBits > 1 && a.Is4() && a == lastAddr(link):
 		return NodeAddress{}, fmt.Errorf("it is the broadcast address of the link %s", link)
 	}
 	return NodeAddress{Addr: a, Link: link}, nil

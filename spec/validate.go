@@ -89,7 +89,7 @@ func (v *validator) outsidePods(at place, a NodeAddress) {
 		case pods.CIDR.Contains(a.Addr):
 			v.report(at.problem("Node inside the pod network", "%s is in the pod CIDR %s, so that the route to pods would lead away from the node. The CIDR must be one that nothing else uses.", a.Addr, pods.CIDR))
 		case a.Link.IsValid() && pods.CIDR.Overlaps(a.Link):
-			v.report(at.problem("Link inside the pod network", "The node's link %s overlaps the pod CIDR %s. The CIDR must be one that nothing else uses.", a.Link, pods.CIDR))
+			v.report(at.problem("Link overlaps the pod network", "The node's link %s overlaps the pod CIDR %s. The CIDR must be one that nothing else uses.", a.Link, pods.CIDR))
 		}
 	}
 }
@@ -126,6 +126,7 @@ func (v *validator) underlays() []Family {
 				"With %s, %s pods are reached through the %s addresses of nodes, and %s has none. Add the address, or use backend \"vxlan\" without direct_routing, which carries %s pods over %s.",
 				what, family.proper(), family.proper(), nodeList(without), family.proper(), family.Other().proper()))
 		default:
+			// VXLAN carries one family over the other (Spec.UnderlayFamily).
 			lacking := v.nodesWithout(family.Other())
 			if len(lacking) == 0 {
 				found = append(found, family.Other())

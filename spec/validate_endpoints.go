@@ -14,6 +14,8 @@ func (v *validator) checkEndpoints() {
 	for _, n := range v.nodes {
 		nodes = append(nodes, n.Name)
 	}
+	// Names and addresses are unique in the cluster. A MAC or an interface is
+	// so on its node: bridges are separate, and routes lead between them.
 	names := make(map[string]*endpointDecl, len(v.endpoints))
 	addresses := make(map[netip.Addr]*endpointDecl, len(v.endpoints))
 	macs := make(map[onNode[MAC]]*endpointDecl)
@@ -47,7 +49,7 @@ func (v *validator) checkEndpoints() {
 
 // claim takes a thing for an endpoint, or reports which one has it.
 func claim[T comparable](v *validator, owners map[onNode[T]]*endpointDecl, key onNode[T], e *endpointDecl, at place, summary string) {
-	var none T
+	var none T // nothing was given, which any number may have
 	if key.what == none || key.node == "" {
 		return
 	}
@@ -63,6 +65,7 @@ func claim[T comparable](v *validator, owners map[onNode[T]]*endpointDecl, key o
 func (v *validator) endpointAddress(e *endpointDecl, node *nodeDecl, a netip.Addr, at place) {
 	family := FamilyOf(a)
 	subnet, ok := node.Subnet(family)
+	// A node without a subnet of a family that pods have is reported itself.
 	if !ok {
 		if v.network != nil && v.network.ranges && node.subnetsKnown {
 			if _, ok := v.network.PodRange(family); !ok {
@@ -79,7 +82,7 @@ func (v *validator) endpointAddress(e *endpointDecl, node *nodeDecl, a netip.Add
 		v.report(at.problem(summary, "%s is the first address of the subnet %s, which node %s itself has.", a, subnet, node.Name))
 	case a == subnet.Addr().Next():
 		v.report(at.problem(summary, "%s is the gateway of the subnet %s, which node %s itself has.", a, subnet, node.Name))
-	case family == IPv4 && a == lastAddr(subnet):
+	case family == IPv4 && a == lastAddr(subnet): // IPv6 has none
 		v.report(at.problem(summary, "%s is the broadcast address of the subnet %s.", a, subnet))
 	}
 }

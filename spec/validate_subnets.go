@@ -10,6 +10,7 @@ import (
 // nodeSubnets checks each node's subnets against the pod ranges, and those
 // that pass against each other.
 func (v *validator) nodeSubnets() {
+	// A subnet of a wrong length would overlap many; its length is the mistake.
 	var good []subnetOf
 	for _, n := range v.nodes {
 		for i, p := range n.Subnets {
@@ -38,6 +39,7 @@ func (v *validator) subnetFits(n *nodeDecl, i int) bool {
 			v.report(at.problem("No such pod family", "Node %s has the subnet %s, and pod_cidrs has no %s CIDR.", n.Name, p, family.proper()))
 		}
 		return false
+	// From the coarsest mistake to the finest, and only one of them.
 	case !r.CIDR.Overlaps(p) || p.Bits() < r.CIDR.Bits():
 		v.report(at.problem("Subnet outside the pod CIDR", "The subnet %s of node %s is not in the pod CIDR %s.", p, n.Name, r.CIDR))
 	case p.Bits() != r.SubnetLen:

@@ -16,6 +16,8 @@ func (d *decoder) variables(blocks hcl.Blocks, in Inputs, files map[string]*hcl.
 	givens, diags := in.values(files)
 	d.diags = append(d.diags, diags...)
 
+	// Every declared variable gets an entry, if only an unknown one: a
+	// reference to it is right, whatever its own block has wrong.
 	vals := make(map[string]cty.Value, len(blocks))
 	first := make(map[string]place, len(blocks))
 	var validations []validation
@@ -27,7 +29,7 @@ func (d *decoder) variables(blocks hcl.Blocks, in Inputs, files map[string]*hcl.
 		}
 		first[name] = at
 		s := d.open(variableBlock, b.Body, b.DefRange, d.ctx)
-		s.text("description", "")
+		s.text("description", "") // for people; its type is checked
 		for _, b := range s.blocks[validationBlock.name] {
 			validations = append(validations, validation{name, at, b})
 		}
@@ -44,14 +46,17 @@ func (d *decoder) variables(blocks hcl.Blocks, in Inputs, files map[string]*hcl.
 			g.origin, name, didYouMean(name, names)))
 	}
 	ctx := scope(d.ctx, "var", vals)
+	// After all values are there: a rule may compare variables.
 	for _, v := range validations {
 		d.checkVariable(v, ctx)
 	}
 	return vals
 }
 
-// variable is the value of one variable.
+// variable is the value of one variable: the given one, else the default. The
+// default is checked also where it is not used.
 func (s *section) variable(name string, at place, g given, isGiven bool, files map[string]*hcl.File) cty.Value {
+	// The type is an expression in a language of its own, and is not evaluated.
 	typ, defaults, typed := cty.DynamicPseudoType, (*typeexpr.Defaults)(nil), false
 	if attr := s.attrs["type"]; attr != nil {
 		var diags hcl.Diagnostics
@@ -70,6 +75,7 @@ func (s *section) variable(name string, at place, g given, isGiven bool, files m
 		converted, err := convert.Convert(v.Value, typ)
 		if err != nil {
 			diag := v.problem("Unsuitable value for variable", "The variable %q is a %s, and %s is not: %s.", name, typeexpr.TypeString(typ), what, err)
+			// What the command line gives is shown beside the variable.
 			if !v.inFile() {
 				diag.Subject = at.rng.Ptr()
 			}
