@@ -29,7 +29,6 @@ const (
 
 var (
 	setPeers   = spec.PerFamily[string]{IPv4: "vxlan_peers4", IPv6: "vxlan_peers6"}
-	setNodes   = spec.PerFamily[string]{IPv4: "nodes4", IPv6: "nodes6"}
 	setSubnets = spec.PerFamily[string]{IPv4: "peer_subnets4", IPv6: "peer_subnets6"}
 )
 
@@ -102,21 +101,18 @@ func (g *guard) vxlanSets() {
 		if vtep := g.links.VTEPs.Get(f); vtep != "" {
 			links = append(links, nft.Exact(nft.IfName(vtep)))
 		}
-		if nodes := g.addresses(f, true); len(nodes) > 0 {
-			g.set(setNodes.Get(f), nft.AddrType(f), false, nodes)
-		}
 	}
 	g.set(setPodLinks, nft.TypeIfName, false, links)
 	for _, f := range g.underlays() {
-		g.set(setPeers.Get(f), nft.AddrType(f), false, g.addresses(f, false))
+		g.set(setPeers.Get(f), nft.AddrType(f), false, g.peers(f))
 	}
 }
 
-// addresses are the underlay addresses of the peers, or of all nodes.
-func (g *guard) addresses(f spec.Family, ours bool) []nft.Element {
-	var list []nft.Element
+// peers are the underlay addresses of the other nodes.
+func (g *guard) peers(f spec.Family) []nft.Element {
+	list := make([]nft.Element, 0, len(g.sp.Nodes))
 	for _, n := range g.sp.Nodes {
-		if a, ok := n.Address(f); ok && (ours || n.Name != g.node.Name) {
+		if a, ok := n.Address(f); ok && n.Name != g.node.Name {
 			list = append(list, nft.Exact(nft.Addr(a.Addr)))
 		}
 	}
@@ -129,10 +125,8 @@ func (g *guard) addresses(f spec.Family, ours bool) []nft.Element {
 // known by its interface or by its source, whichever it cannot forge.
 func (g *guard) fromPods() []nft.Rule {
 	c := nft.Chain{Name: chainFromPod}
-	for _, f := range spec.Families {
-		if _, ok := g.find(setNodes.Get(f)); ok {
-			c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to a node", nft.Daddr(f).In(setNodes.Get(f)), dropped()))
-		}
+	for _, f := range g.underlays() {
+		c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to a peer", nft.Daddr(f).In(setPeers.Get(f)), dropped()))
 	}
 	c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to this node", nft.DaddrLocal(), dropped()))
 	g.table.Chains = append(g.table.Chains, c)
@@ -144,8 +138,6 @@ func (g *guard) fromPods() []nft.Rule {
 	}
 	return rules
 }
-
-func (g *guard) find(set string) (nft.Set, bool) { return g.table.Set(set) }
 
 // untrackedIn and untrackedOut keep connection tracking off the outer packets
 // between us and the peers. It would make an entry for each source port, which

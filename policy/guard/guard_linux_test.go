@@ -197,7 +197,7 @@ type frame struct {
 // and reaches nobody.
 func TestForgedPacketsAreDropped(t *testing.T) {
 	const (
-		toNode, toUs, door = "VXLAN from a pod to a node", "VXLAN from a pod to this node", "VXLAN from anybody else"
+		toNode, toUs, door = "VXLAN from a pod to a peer", "VXLAN from a pod to this node", "VXLAN from anybody else"
 		atDoor, wrong      = "VXLAN from a pod", "pod address on a wrong interface"
 	)
 	n := newNetwork(t, twoNodes(spec.VXLAN, &spec.Masquerade{}))
