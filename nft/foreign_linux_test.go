@@ -15,8 +15,18 @@ import (
 func (k *kernel) busyNeighbour() (stop func()) {
 	k.t.Helper()
 	k.nft("add table ip busy; add chain ip busy c")
+	return k.committer("add rule ip busy c accept; flush chain ip busy c")
+}
+
+// committer runs nft(8) scripts in turn, again and again.
+func (k *kernel) committer(scripts ...string) (stop func()) {
+	k.t.Helper()
+	loop := "while :; do\n"
+	for _, s := range scripts {
+		loop += "nft '" + s + "' || exit\n"
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := k.Command(ctx, "sh", "-c", `while :; do nft 'add rule ip busy c accept; flush chain ip busy c'; done`)
+	cmd := k.Command(ctx, "sh", "-c", loop+"done")
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
@@ -51,6 +61,45 @@ func TestBusyNeighbour(t *testing.T) {
 	}
 	if moved := to - from; moved < 100 {
 		t.Errorf("the neighbour committed %d times only", moved)
+	}
+}
+
+// A read shows one state of our tables, also while somebody changes several of
+// their objects in each commit.
+func TestReadsAreNotTorn(t *testing.T) {
+	k := newKernel(t)
+	want := big(5_000) // takes its time to read, between the chains
+	for _, name := range []string{"a", "z"} {
+		want.Chains = append(want.Chains, Chain{Name: name, Rules: []Rule{NewRule("1", Do(Drop))}})
+	}
+	want.Sets = append(want.Sets, Set{Name: "version", Key: []Type{TypeMark}, Elements: []Element{Exact(Number(1))}})
+	k.apply(want)
+	var scripts []string
+	for _, v := range []string{"2", "1"} {
+		scripts = append(scripts, `flush chain inet polder a; flush chain inet polder z; flush set inet polder version
+			add rule inet polder a drop comment "`+v+`"; add rule inet polder z drop comment "`+v+`"
+			add element inet polder version { `+v+` }`)
+	}
+	defer k.committer(scripts...)()
+	seen := map[string]int{}
+	for range 100 {
+		observed, _, err := k.w.reader.Read(context.Background(), inetPolder)
+		if errors.Is(err, errTorn) {
+			continue // it says so
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _ := observed[0].Chain("a")
+		z, _ := observed[0].Chain("z")
+		s, _ := observed[0].Set("version")
+		v := a.Rules[0].Comment
+		if seen[v]++; z.Rules[0].Comment != v || len(s.Elements) != 1 || v == "1" != (s.Elements[0].Key == Number(1)) {
+			t.Fatalf("a mixture was read:\n%s%s%s", a, z, s)
+		}
+	}
+	if seen["1"] == 0 || seen["2"] == 0 {
+		t.Errorf("versions were seen %v times", seen)
 	}
 }
 

@@ -138,7 +138,8 @@ func (r *Reader) readOnce(ids []TableID) (Ruleset, error) {
 	return rs, nil
 }
 
-// fill reads what is in a table.
+// fill reads what is in a table. The dumps ask for that table; a kernel that
+// does not filter tells the objects of others as well.
 func (r *Reader) fill(t *Table) error {
 	id := t.ID()
 	at := map[string]int{}
@@ -195,8 +196,8 @@ func (r *Reader) rules(id TableID, chain string, each func(chain string, rule Ru
 		attrs = append(attrs, name(unix.NFTA_RULE_CHAIN, chain))
 	}
 	_, err := r.socket.dump(unix.NFT_MSG_GETRULE, id.Family, func(b []byte) error {
-		_, chain, rule, err := decodeRule(b)
-		if err != nil {
+		of, chain, rule, err := decodeRule(b)
+		if err != nil || of != id {
 			return err
 		}
 		return each(chain, rule)
@@ -209,10 +210,12 @@ func (r *Reader) rules(id TableID, chain string, each func(chain string, rule Ru
 
 func (r *Reader) objects(t *Table) error {
 	_, err := r.socket.dump(unix.NFT_MSG_GETOBJ, t.Family, func(b []byte) error {
-		_, o, err := decodeObject(b)
-		if o.Type == objectCounter {
+		of, o, err := decodeObject(b)
+		switch {
+		case of != t.ID():
+		case o.Type == objectCounter:
 			t.Counters = append(t.Counters, o.Name)
-		} else {
+		default:
 			t.Objects = append(t.Objects, o)
 		}
 		return err
@@ -226,8 +229,10 @@ func (r *Reader) objects(t *Table) error {
 func (r *Reader) sets(t *Table) error {
 	var counts []int
 	_, err := r.socket.dump(unix.NFT_MSG_GETSET, t.Family, func(b []byte) error {
-		_, s, count, err := decodeSet(b)
-		t.Sets, counts = append(t.Sets, s), append(counts, count)
+		of, s, count, err := decodeSet(b)
+		if of == t.ID() {
+			t.Sets, counts = append(t.Sets, s), append(counts, count)
+		}
 		return err
 	}, name(unix.NFTA_SET_TABLE, t.Name))
 	if err != nil {
