@@ -159,8 +159,7 @@ var indexFunc = function.New(&function.Spec{
 })
 
 // replaceFunc is Terraform's, which is two functions of cty: it replaces a
-// substring, or what a regular expression between
-// slashes matches.
+// substring, or what a regular expression between slashes matches.
 var replaceFunc = function.New(&function.Spec{
 	Params: []function.Parameter{{Name: "str", Type: cty.String}, {Name: "substr", Type: cty.String}, {Name: "replace", Type: cty.String}},
 	Type:   function.StaticReturnType(cty.String),
