@@ -197,21 +197,21 @@ type frame struct {
 // and reaches nobody.
 func TestForgedPacketsAreDropped(t *testing.T) {
 	const (
-		toNode, toUs, door = "VXLAN from a pod to a peer", "VXLAN from a pod to this node", "VXLAN from anybody else"
+		toPeer, toUs, door = "VXLAN from a pod to a peer", "VXLAN from a pod to this node", "VXLAN from anybody else"
 		atDoor, wrong      = "VXLAN from a pod", "pod address on a wrong interface"
 	)
 	n := newNetwork(t, twoNodes(spec.VXLAN, &spec.Masquerade{}))
 	for name, f := range map[string]frame{
-		"pod speaks VXLAN to its node":               {"web-1", "gateway", "10.244.1.5", "192.0.2.11", "10.244.1.6", "n1 " + toNode},
-		"pod speaks VXLAN to its node, IPv6":         {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + toNode},
-		"pod speaks VXLAN to another node":           {"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", "n1 " + toNode},
-		"pod speaks VXLAN to another node, IPv6":     {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::12", "fd00:10:244:2::6", "n1 " + toNode},
+		"pod speaks VXLAN to its node":               {"web-1", "gateway", "10.244.1.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
+		"pod speaks VXLAN to its node, IPv6":         {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + toUs},
+		"pod speaks VXLAN to another node":           {"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", "n1 " + toPeer},
+		"pod speaks VXLAN to another node, IPv6":     {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::12", "fd00:10:244:2::6", "n1 " + toPeer},
 		"pod speaks VXLAN to its gateway":            {"web-1", "gateway", "10.244.1.5", "10.244.1.1", "10.244.1.6", "n1 " + toUs},
-		"pod speaks VXLAN as the other node":         {"web-1", "gateway", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 " + toNode},
+		"pod speaks VXLAN as the other node":         {"web-1", "gateway", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
 		"pod speaks VXLAN to everybody":              {"web-1", "broadcast", "10.244.1.5", "10.244.1.255", "10.244.1.6", "n1 " + atDoor},
 		"outside host speaks VXLAN":                  {"outside", "n1", "192.0.2.99", "192.0.2.11", "10.244.1.6", "n1 " + door},
 		"outside host speaks VXLAN, IPv6":            {"outside", "n1", "2001:db8:1::99", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + door},
-		"outside host speaks VXLAN as a pod":         {"outside", "n1", "10.244.2.5", "192.0.2.11", "10.244.1.6", "n1 " + toNode},
+		"outside host speaks VXLAN as a pod":         {"outside", "n1", "10.244.2.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
 		"outside host as a pod of another node":      {"outside", "n1", "10.244.2.5", "10.244.1.6", "", "n1 " + wrong},
 		"outside host as a pod of this node":         {"outside", "n1", "10.244.1.5", "10.244.1.6", "", "n1 " + wrong},
 		"outside host as a pod, IPv6":                {"outside", "n1", "fd00:10:244:2::5", "fd00:10:244:1::6", "", "n1 " + wrong},
