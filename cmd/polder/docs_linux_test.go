@@ -84,7 +84,7 @@ func (c transcript) pattern() *regexp.Regexp {
 	return regexp.MustCompile(b.String())
 }
 
-var number = regexp.MustCompile(`[0-9]+`)
+var number = regexp.MustCompile(`\d+`)
 
 // renumber writes the numbers of the real output into the document. More than
 // numbers is for a person to change, who knows what the text around it says.
