@@ -113,20 +113,24 @@ func (d *differ) ops() []Op {
 	}
 	all := make([]Op, 0, count)
 	for p, ops := range d.phases {
-		slices.SortStableFunc(ops, func(a, b *Op) int {
-			if phase(p) == phaseSysctls {
-				if c := cmp.Compare(sysctlRank(*a), sysctlRank(*b)); c != 0 {
-					return c
-				}
-			}
-			return cmp.Compare(a.Change.Name, b.Change.Name)
-		})
+		switch phase(p) {
+		case phaseSysctls:
+			slices.SortFunc(ops, func(a, b *Op) int {
+				return cmp.Or(cmp.Compare(sysctlRank(*a), sysctlRank(*b)), cmp.Compare(a.Change.Name, b.Change.Name))
+			})
+		case phaseClearRoutes: // several of one name, in an order that matters
+			slices.SortStableFunc(ops, byName)
+		default:
+			slices.SortFunc(ops, byName)
+		}
 		for _, op := range ops {
 			all = append(all, *op)
 		}
 	}
 	return all
 }
+
+func byName(a, b *Op) int { return cmp.Compare(a.Change.Name, b.Change.Name) }
 
 func (d *differ) sysctls() {
 	for path, value := range d.want.Sysctls {
