@@ -5,6 +5,7 @@
 package reconcile
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/poldernet/polder/internal/change"
@@ -94,4 +95,9 @@ type Firewall struct {
 	Chain  string // "ip filter FORWARD"
 	Reason string // "policy drop"
 	Remedy string
+}
+
+// String is one sentence for people.
+func (f Firewall) String() string {
+	return fmt.Sprintf("firewall %s would drop pod traffic that it does not accept itself (%s): %s", f.Chain, f.Reason, f.Remedy)
 }

@@ -58,7 +58,30 @@ func (p *Planner) Plan(ctx context.Context, mode Mode) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v.plan(mode, p.options.Node), nil
+	plan := v.plan(mode, p.options.Node)
+	if mode == ModeApply && v.desired.Bridge != "" {
+		firewalls, err := p.firewalls(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range firewalls {
+			plan.Warnings = append(plan.Warnings, f.String())
+		}
+	}
+	return plan, nil
+}
+
+// firewalls are chains of others in the way of pod traffic.
+func (p *Planner) firewalls(ctx context.Context) ([]Firewall, error) {
+	drops, err := p.ruleset.ForeignDrops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Firewall
+	for _, d := range drops {
+		found = append(found, firewall(d))
+	}
+	return found, nil
 }
 
 // view is everything that one reading of the spec and of the kernel give.
@@ -188,12 +211,8 @@ func (p *Planner) Status(ctx context.Context) (*Status, error) {
 			Present: v.desired.Leads(v.observed, peer),
 		})
 	}
-	drops, err := p.ruleset.ForeignDrops(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading foreign firewalls: %w", err)
-	}
-	for _, d := range drops {
-		s.Firewalls = append(s.Firewalls, firewall(d))
+	if s.Firewalls, err = p.firewalls(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
