@@ -22,23 +22,24 @@ const (
 	msgError = 0x2
 	msgDone  = 0x3
 
-	rtmNewLink, rtmGetLink                      = 16, 18
-	rtmNewRoute, rtmDelRoute, rtmGetRoute       = 24, 25, 26
-	rtmNewNeigh, rtmDelNeigh, rtmGetNeigh       = 28, 29, 30
-	rtmNewNextHop, rtmDelNextHop, rtmGetNextHop = 104, 105, 106
-	familyInet, familyInet6, familyBridge       = 2, 10, 7
-	ndaDst, ndaLLAddr, ndaIfindex               = 1, 2, 8
-	nudPermanent, ntfSelf                       = 0x80, 0x02
-	nhaID, nhaOIF, nhaGateway                   = 1, 5, 6
-	nhaGroup, nhaBlackhole, nhaEncapType        = 2, 4, 7
-	rtaDst, rtaOIF, rtaGateway, rtaPriority     = 1, 4, 5, 6
-	rtaMultipath, rtaTable, rtaEncap, rtaVia    = 9, 15, 22, 18
-	rtaNHID                                     = 30
-	rtnhOnlink                                  = 4
-	tableMain, scopeUniverse, scopeNowhere      = 254, 0, 255
-	routeUnicast, routeLocal                    = 1, 2
-	routeCloned                                 = 0x200
-	protocolRA                                  = 9
+	rtmNewLink, rtmGetLink                            = 16, 18
+	rtmNewRoute, rtmDelRoute, rtmGetRoute             = 24, 25, 26
+	rtmNewNeigh, rtmDelNeigh, rtmGetNeigh             = 28, 29, 30
+	rtmNewNextHop, rtmDelNextHop, rtmGetNextHop       = 104, 105, 106
+	familyInet, familyInet6, familyBridge             = 2, 10, 7
+	ndaDst, ndaLLAddr, ndaIfindex                     = 1, 2, 8
+	nudPermanent, ntfSelf                             = 0x80, 0x02
+	nhaID, nhaOIF, nhaGateway                         = 1, 5, 6
+	nhaGroup, nhaBlackhole, nhaEncapType              = 2, 4, 7
+	rtaDst, rtaOIF, rtaGateway, rtaPriority           = 1, 4, 5, 6
+	rtaPrefSrc                                        = 7
+	rtaMultipath, rtaTable, rtaEncap, rtaVia          = 9, 15, 22, 18
+	rtaNHID                                           = 30
+	rtnhOnlink                                        = 4
+	tableMain, scopeUniverse, scopeLink, scopeNowhere = 254, 0, 253, 255
+	routeUnicast, routeLocal                          = 1, 2
+	routeCloned                                       = 0x200
+	protocolRA                                        = 9
 )
 
 func rtFamily(f spec.Family) byte {
@@ -170,16 +171,22 @@ func rtmsg(dst netip.Prefix, protocol, scope, kind byte) []byte {
 // that it takes exactly this one of several.
 func encodeRoute(r RouteEntry, ifindex int, del bool) message {
 	scope, kind := byte(scopeUniverse), byte(routeUnicast)
-	if del {
+	switch {
+	case del:
 		scope = scopeNowhere // any
 		if r.Other {
 			kind = 0 // any
 		}
+	case r.NextHop == 0 && !r.Gateway.IsValid():
+		scope = scopeLink
 	}
 	b := rtmsg(r.Dst, r.Protocol, scope, kind)
 	b = appendAddr(b, rtaDst, r.Dst.Addr())
 	if r.Metric != 0 {
 		b = appendAttr32(b, rtaPriority, r.Metric)
+	}
+	if r.Source.IsValid() {
+		b = appendAddr(b, rtaPrefSrc, r.Source)
 	}
 	switch {
 	case r.NextHop != 0:
@@ -235,6 +242,8 @@ func decodeRoute(b []byte) (rawRoute, error) {
 			r.Gateway = addrFrom(v)
 		case rtaPriority:
 			r.Metric = uint32From(v)
+		case rtaPrefSrc:
+			r.Source = addrFrom(v)
 		case rtaTable:
 			r.table = uint32From(v)
 		case rtaNHID:

@@ -172,6 +172,8 @@ func (c *compiler) bridge(mtu int) {
 	for _, subnet := range c.node.Subnets {
 		gateway := subnet.Addr().Next()
 		c.Addresses[AddressKey{name, netip.PrefixFrom(gateway, subnet.Bits())}] = c.address()
+		connected := connectedRoute(name, gateway, subnet)
+		c.Routes[connected.RouteKey] = connected.Route
 	}
 	c.ports()
 }

@@ -60,6 +60,8 @@ var damages = []struct{ name, command string }{
 	{"stray route", "ip route add 10.244.50.0/24 via 192.0.2.77 proto 87"},
 	{"stale route over the VTEP", "ip route add 10.244.51.0/24 via 10.244.51.0 dev polder.1 onlink"},
 	{"stale route to the own subnet", "ip route prepend 10.244.1.0/24 via 10.244.9.0 dev polder.1 onlink"},
+	{"connected route deleted", "ip route del 10.244.1.0/24"},
+	{"connected route deleted, IPv6", "ip -6 route del fd00:10:244:1::/64"},
 	{"ip_forward", "echo 0 >/proc/sys/net/ipv4/ip_forward"},
 	{"forwarding, IPv6", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"},
 	{"accept_ra of the VTEP", "echo 1 >/proc/sys/net/ipv6/conf/polder.1/accept_ra"},

@@ -208,6 +208,9 @@ func (d *differ) otherLength(key AddressKey) bool {
 // own to the address's prefix, which may have become a peer's.
 func (d *differ) inTheWay(key AddressKey) bool {
 	for route, want := range d.want.Routes {
+		if want.Protocol == protocolKernel {
+			continue
+		}
 		if route.Dst == key.Prefix.Masked() || d.want.NextHops[want.NextHop].Gateway == key.Prefix.Addr() {
 			return true
 		}

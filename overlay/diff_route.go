@@ -61,6 +61,14 @@ func (d *differ) routes() {
 			continue
 		}
 		have, there := d.have.Routes[key]
+		if want.Protocol == protocolKernel {
+			var present []Route
+			if there {
+				present = append([]Route{have}, duplicates[key]...)
+			}
+			d.connected(key, want, present)
+			continue
+		}
 		if have.Protocol == protocolKernel && d.cleared[key.Dst] {
 			there = false
 		}

@@ -150,13 +150,17 @@ func (n nextHopEntry) attrs() []attr {
 func (r RouteEntry) kind() string { return "route" }
 func (r RouteEntry) name() string {
 	name := r.Dst.String()
-	if r.Metric != defaultMetric(spec.FamilyOf(r.Dst.Addr())) {
+	family := spec.FamilyOf(r.Dst.Addr())
+	if r.Metric != defaultMetric(family) && (r.Protocol != protocolKernel || r.Metric != connectedMetric(family)) {
 		name += " metric " + strconv.FormatUint(uint64(r.Metric), 10)
 	}
 	return name
 }
 func (r RouteEntry) attrs() []attr {
 	attrs := []attr{{"proto", protocolText(r.Protocol), false}}
+	if r.Source.IsValid() {
+		attrs = append(attrs, attr{"src", r.Source.String(), false})
+	}
 	if r.NextHop != 0 {
 		return append(attrs, attr{"nhid", strconv.FormatUint(uint64(r.NextHop), 10), false})
 	}

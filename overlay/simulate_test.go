@@ -47,11 +47,14 @@ func simulateOne(s *State, op Op) error {
 			maps.DeleteFunc(s.Neighbours, func(k NeighbourKey, _ Neighbour) bool { return k.Link == o.Name })
 		}
 		s.Links[o.Name] = o
+		if !old.Up {
+			s.connect(o.Name)
+		}
 	case portEntry:
 		s.Ports[o.link] = o.Port
 	case addressEntry:
 		if op.delete {
-			delete(s.Addresses, o.AddressKey)
+			s.dropAddress(o.AddressKey)
 			if o.Prefix.Addr().Is4() {
 				s.disableIPv4(o.Link)
 			}
@@ -62,7 +65,11 @@ func simulateOne(s *State, op Op) error {
 				return fmt.Errorf("%s is there with another length", k.Prefix)
 			}
 		}
+		_, there := s.Addresses[o.AddressKey]
 		s.Addresses[o.AddressKey] = o.Address
+		if !there {
+			s.connect(o.Link)
+		}
 	case neighbourEntry:
 		if op.delete {
 			delete(s.Neighbours, o.NeighbourKey)
@@ -107,11 +114,11 @@ func simulateOne(s *State, op Op) error {
 			return nil
 		}
 		for k := range s.Addresses {
-			if k.Prefix.Masked() == o.Dst && k.Prefix.Addr() != o.Dst.Addr() {
+			if k.Prefix.Masked() == o.Dst && k.Prefix.Addr() != o.Dst.Addr() && o.Protocol != protocolKernel {
 				return fmt.Errorf("%s is a subnet of this host", o.Dst)
 			}
 		}
-		if _, there := s.NextHops[o.NextHop]; !there {
+		if _, there := s.NextHops[o.NextHop]; !there && o.NextHop != 0 {
 			return fmt.Errorf("no nexthop object %d", o.NextHop)
 		}
 		for _, d := range s.Duplicates {
@@ -137,11 +144,33 @@ func (s *State) dropLink(name string) {
 			s.dropNextHop(id)
 		}
 	}
+	s.Duplicates = slices.DeleteFunc(s.Duplicates, func(e RouteEntry) bool { return e.NextHop == 0 && e.Link == name })
 	for k, r := range s.Routes {
 		if r.NextHop == 0 && r.Link == name {
 			s.dropRoute(RouteEntry{k, r})
 		}
 	}
+}
+
+// connect makes the routes that the kernel makes with a link's addresses.
+func (s *State) connect(link string) {
+	for k := range s.Addresses {
+		if k.Link != link || k.Prefix.IsSingleIP() || !s.Links[link].Up {
+			continue
+		}
+		e := connectedRoute(link, k.Prefix.Addr(), k.Prefix.Masked())
+		if first, taken := s.Routes[e.RouteKey]; !taken {
+			s.Routes[e.RouteKey] = e.Route
+		} else if first != e.Route && !slices.Contains(s.Duplicates, e) {
+			s.Duplicates = append(s.Duplicates, e)
+		}
+	}
+}
+
+// dropAddress deletes an address and its connected route.
+func (s *State) dropAddress(key AddressKey) {
+	delete(s.Addresses, key)
+	s.dropRoute(connectedRoute(key.Link, key.Prefix.Addr(), key.Prefix.Masked()))
 }
 
 // disableIPv4 is what the kernel does to a link without an IPv4 address.
@@ -250,6 +279,11 @@ func damage(t *rapid.T, s *State) {
 					l.MTU--
 				case 2:
 					l.Up = false
+					for k := range s.Addresses {
+						if k.Link == name {
+							s.dropRoute(connectedRoute(name, k.Prefix.Addr(), k.Prefix.Masked()))
+						}
+					}
 				case 3:
 					l.Alias = "polder cluster=other"
 				case 4:
@@ -259,7 +293,7 @@ func damage(t *rapid.T, s *State) {
 			}
 		case 2:
 			if key, ok := drawKey(t, label, s.Addresses); ok {
-				delete(s.Addresses, key)
+				s.dropAddress(key)
 				if rapid.Bool().Draw(t, label+" other length") {
 					key.Prefix = netip.PrefixFrom(key.Prefix.Addr(), key.Prefix.Bits()-1)
 					s.Addresses[key] = Address{Protocol: Protocol}

@@ -148,7 +148,7 @@ type NextHop struct {
 // RouteKey identifies a route as the kernel does when it replaces one.
 type RouteKey struct {
 	Dst    netip.Prefix
-	Metric uint32 // IPv4: 0; IPv6: 1024, which is what the kernel makes of 0
+	Metric uint32 // of ours IPv4: 0; IPv6: 1024, which is what the kernel makes of 0
 }
 
 // Route is what a RouteKey leaves open.
@@ -158,13 +158,23 @@ type Route struct {
 	Link     string
 	OnLink   bool
 	Protocol uint8
-	Other    bool // observed only: multipath, or not unicast
+	Source   netip.Addr // preferred source; of the kernel's own routes, IPv4
+	Other    bool       // observed only: multipath, or not unicast
 }
 
 // RouteEntry is a route with its key.
 type RouteEntry struct {
 	RouteKey
 	Route
+}
+
+// connectedMetric is the metric of the route that the kernel makes with an
+// address: ipv6/addrconf.c's IP6_RT_PRIO_ADDRCONF for IPv6.
+func connectedMetric(f spec.Family) uint32 {
+	if f == spec.IPv6 {
+		return 256
+	}
+	return 0
 }
 
 // defaultMetric is the metric with which the kernel keeps a route that was
