@@ -80,11 +80,14 @@ func (s *section) podRanges(n *networkDecl) {
 			continue
 		}
 		r := PodRange{CIDR: cidr}
-		ok := s.subnetLen(&r, length, lensState, n.podCIDRs.Get(family)) &&
-			s.subnetBounds(&r, mins.Get(family), maxs.Get(family))
-		if !ok {
+		if !s.subnetLen(&r, length, lensState, n.podCIDRs.Get(family)) {
 			n.ranges = false
 			continue
+		}
+		if !s.subnetBounds(&r, mins.Get(family), maxs.Get(family)) {
+			// Whichever bounds were meant, they lie in the CIDR: that is what
+			// subnets and nodes can be held to.
+			r.SubnetMin, r.SubnetMax = cidr.Addr(), netip.PrefixFrom(lastAddr(cidr), r.SubnetLen).Masked().Addr()
 		}
 		n.Pods = append(n.Pods, r)
 	}
