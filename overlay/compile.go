@@ -324,10 +324,10 @@ func (c *compiler) sysctls() {
 		}
 	}
 	if c.facts.IPv6 {
-		for _, family := range spec.Families {
-			if vtep := c.VTEPs.Get(family); vtep != "" {
-				c.Sysctls[linkSysctl(vtep, "accept_ra")] = "0"
-			}
+		// A pod that advertises itself as a router must not become the host's
+		// default route (CVE-2020-10749), whatever family the pods have.
+		for name := range c.Links {
+			c.Sysctls[linkSysctl(name, "accept_ra")] = "0"
 		}
 	}
 	if !c.facts.BridgeNetfilter {
