@@ -163,22 +163,56 @@ func TestDocumentsTellTheTruth(t *testing.T) {
 	}
 }
 
-// TestDocumentsUseRealFlags looks at the commands for real hosts, which no
-// test runs.
-func TestDocumentsUseRealFlags(t *testing.T) {
+// TestDocumentedCommandsRun runs the commands that stand in documents without
+// their output, in order: those of a lab from the top folder, as a reader
+// would, all others on a node. Apply is answered with yes. Edits of the spec are
+// TestSpecsInDocumentsLoad's, and what is not polder's is for real hosts.
+func TestDocumentedCommandsRun(t *testing.T) {
+	lab.Require(t)
 	for _, file := range documents(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for number, line := range blocks(string(text), "sh") {
-			line = strings.TrimPrefix(line, "sudo ")
-			if args, ok := strings.CutPrefix(line, "polder "); ok {
-				if err := parses(strings.Fields(args)); err != nil {
-					t.Errorf("%s:%d: %s: %v", filepath.Base(file), number, line, err)
-				}
+		lines := blocks(string(text), "sh")
+		var commands []string
+		for _, number := range slices.Sorted(maps.Keys(lines)) {
+			command := strings.TrimPrefix(lines[number], "sudo ")
+			if strings.HasPrefix(command, "polder ") && !strings.HasPrefix(command, "polder node ") {
+				commands = append(commands, command)
 			}
 		}
+		if len(commands) == 0 {
+			continue
+		}
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			l, err := upExample("dual-stack")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := l.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			for _, command := range commands {
+				answer := ""
+				if strings.HasSuffix(command, "polder apply") {
+					answer = "yes\n"
+				}
+				inLab := l.Node("n1").Command(t.Context(), "sh", "-c", command)
+				inLab.Stdin = strings.NewReader(answer)
+				run := inLab.CombinedOutput
+				if strings.HasPrefix(command, "polder lab ") {
+					cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
+					cmd.Stdin, cmd.Dir = strings.NewReader(answer), "../.."
+					run = cmd.CombinedOutput
+				}
+				if out, err := run(); err != nil {
+					t.Fatalf("%s: %v\n%s", command, err, out)
+				}
+			}
+		})
 	}
 }
 
