@@ -65,6 +65,7 @@ var damages = []struct{ name, command string }{
 	{"ip_forward", "echo 0 >/proc/sys/net/ipv4/ip_forward"},
 	{"forwarding, IPv6", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"},
 	{"accept_ra of the VTEP", "echo 1 >/proc/sys/net/ipv6/conf/polder.1/accept_ra"},
+	{"accept_ra of the bridge", "echo 1 >/proc/sys/net/ipv6/conf/cni0/accept_ra"},
 	{"disable_ipv6 of the bridge", "echo 1 >/proc/sys/net/ipv6/conf/cni0/disable_ipv6"},
 	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
 }

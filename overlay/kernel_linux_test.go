@@ -214,6 +214,7 @@ func TestAdoptWhatFlannelLeaves(t *testing.T) {
 		ip addr add 10.244.1.1/24 dev cni0; ip addr add fd00:10:244:1::1/64 dev cni0 nodad
 		ip link add flannel.1 address ` + n1.VTEPMAC.IPv4.String() + ` mtu 1450 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning
 		ip link add flannel-v6.1 address ` + n1.VTEPMAC.IPv6.String() + ` mtu 1430 type vxlan id 1 dstport 8472 local 2001:db8::11 dev eth0 nolearning
+		echo 0 >/proc/sys/net/ipv6/conf/cni0/accept_ra
 		echo 0 >/proc/sys/net/ipv6/conf/flannel.1/accept_ra; echo 0 >/proc/sys/net/ipv6/conf/flannel-v6.1/accept_ra
 		ip addr add 10.244.1.0/32 dev flannel.1; ip link set flannel.1 up
 		ip addr add fd00:10:244:1::/128 dev flannel-v6.1 nodad; ip link set flannel-v6.1 up
