@@ -142,7 +142,7 @@ func (p *Planner) read(ctx context.Context, v *view) (facts overlay.Facts, err e
 		return facts, fmt.Errorf("reading the kernel: %w", err)
 	}
 	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
-		return facts, fmt.Errorf("reading nftables: %w", err)
+		return facts, err
 	}
 	v.memory.keepAdvertised(&facts)
 	return facts, nil
