@@ -135,8 +135,8 @@ func (r *applying) objects(ctx context.Context) {
 		}
 		return
 	}
-	memory := r.plan.work.view.memory.remember(ops, r.plan.work.view.desired.Owns)
-	if err := memory.save(r.options.StateDir); err != nil {
+	known := r.plan.work.view.memory
+	if err := known.remember(ops, r.plan.work.view.desired.Owns).saveOver(known, r.options.StateDir); err != nil {
 		ops = r.withoutForeign(ops, err)
 	}
 	r.network.Apply(ctx, ops, func(i int, err error) {
@@ -174,7 +174,7 @@ func (r *applying) verify(ctx context.Context) error {
 	if r.plan.Mode == ModeRelease {
 		left = newMemory() // what we wrote stays, and is nobody's to put back
 	}
-	if err := left.save(r.options.StateDir); err != nil {
+	if err := left.saveOver(v.memory, r.options.StateDir); err != nil {
 		return fmt.Errorf("verifying: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,9 +56,14 @@ func loadMemory(dir string) (memory, error) {
 	return m, nil
 }
 
-// save writes the memory so that a crash leaves the old file or the new one.
-// One that holds nothing leaves no file.
-func (m memory) save(dir string) error {
+// saveOver writes the memory where the old one is, which is known to be in the
+// file, so that a crash leaves the old file or the new one. One that holds
+// nothing leaves no file. Where nothing is new nothing is written: a state
+// directory that has become read-only is then no hindrance.
+func (m memory) saveOver(old memory, dir string) error {
+	if maps.Equal(m.Sysctls, old.Sysctls) && maps.Equal(m.Masters, old.Masters) {
+		return nil
+	}
 	file := memoryFile(dir)
 	if len(m.Sysctls) == 0 && len(m.Masters) == 0 {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
