@@ -117,6 +117,15 @@ func TestAdvertisedDefaultRoute(t *testing.T) {
 	}
 	n.until("n1", defaultAdvertised)
 	n.expectForgotten("n1")
+
+	// What somebody has changed since is theirs, and stays.
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.sh("n1", "echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra")
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if now := n.sh("n1", sysctls); now != "0\n"+before[2:] {
+		t.Errorf("after somebody wrote accept_ra, destroy leaves %q", now)
+	}
+	n.expectForgotten("n1")
 }
 
 // TestPodIsNoRouter: a pod that advertises itself as a router must not become

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/poldernet/polder/reconcile"
+)
+
+// switches are those of the host that a dual stack network writes.
+const switches = "cd /proc/sys/net; for f in ipv4/ip_forward ipv6/conf/all/forwarding bridge/bridge-nf-call-iptables bridge/bridge-nf-call-ip6tables; do echo $f $(cat $f); done"
+
+// clearSwitches sets all of them to 0.
+const clearSwitches = "cd /proc/sys/net; for f in ipv4/ip_forward ipv6/conf/all/forwarding bridge/bridge-nf-call-iptables bridge/bridge-nf-call-ip6tables; do echo 0 >$f; done"
+
+// TestSwitchesComeBack: what the host's sysctls were before is what they are
+// after destroy, also when several applies came between.
+func TestSwitchesComeBack(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches+"; echo 1 >bridge/bridge-nf-call-iptables")
+	before := n.sh("n1", switches)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.sh("n1", "echo 0 >/proc/sys/net/ipv4/ip_forward") // drift
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if after := n.sh("n1", switches); after != before {
+		t.Errorf("before:\n%safter:\n%s", before, after)
+	}
+	n.expectForgotten("n1")
+}
+
+// TestSwitchesNoLongerWanted: a spec without IPv6 puts back what IPv6 alone
+// needed, and IPv4 goes on.
+func TestSwitchesNoLongerWanted(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	only4, _ := cluster{backend: backendVXLAN, pods: ipv4}.text()
+	n.apply("n1", load(t, only4), reconcile.ModeApply)
+	n.expectNothing(load(t, only4))
+	want := strings.NewReplacer("ip_forward 0", "ip_forward 1", "iptables 0", "iptables 1").Replace(
+		"ipv4/ip_forward 0\nipv6/conf/all/forwarding 0\nbridge/bridge-nf-call-iptables 0\nbridge/bridge-nf-call-ip6tables 0\n")
+	if now := n.sh("n1", switches); now != want {
+		t.Errorf("without IPv6:\n%swant\n%s", now, want)
+	}
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if now := n.sh("n1", switches); strings.Contains(now, "1") {
+		t.Errorf("after destroy:\n%s", now)
+	}
+}
+
+// TestReleaseKeepsSwitches: after release nothing is polder's to put back.
+func TestReleaseKeepsSwitches(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	written := n.sh("n1", switches)
+	n.apply("n1", nil, reconcile.ModeRelease)
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if now := n.sh("n1", switches); now != written {
+		t.Errorf("after release and destroy:\n%swant\n%s", now, written)
+	}
+	n.expectForgotten("n1")
+}
+
+// TestNothingCanBeRemembered: with a state directory that cannot be written,
+// what is the host's own is left as it is, and the rest is done.
+func TestNothingCanBeRemembered(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches)
+	before := n.sh("n1", switches)
+	dir := filepath.Join(n.dir, "n1")
+	n.sh("n1", "mkdir "+dir+"; mount --bind "+dir+" "+dir+"; mount -o remount,bind,ro "+dir)
+	a := n.attempt("n1", n.spec, reconcile.ModeApply, "")
+	if a.err != nil {
+		t.Errorf("the whole apply failed: %v", a.err)
+	}
+	theirs := []string{
+		"sysctl net.ipv4.ip_forward", "sysctl net.ipv6.conf.all.forwarding",
+		"sysctl net.bridge.bridge-nf-call-iptables", "sysctl net.bridge.bridge-nf-call-ip6tables",
+		"port veth1", "port veth2",
+	}
+	a.expectFailed(theirs...)
+	a.expectRemaining(theirs...)
+	for _, o := range a.result.Failed() {
+		if !strings.Contains(o.Err.Error(), "read-only file system") {
+			t.Errorf("%s failed, and the error does not say why: %v", subject(o.Change), o.Err)
+		}
+	}
+	if now := n.sh("n1", switches); now != before {
+		t.Errorf("changed without a record:\n%sinto\n%s", before, now)
+	}
+	n.sh("n1", "umount "+dir)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.expectNothing(n.spec)
+
+	// Where there is nothing new to remember, nothing has to be written.
+	n.sh("n1", "mount --bind "+dir+" "+dir+"; mount -o remount,bind,ro "+dir)
+	a = n.attempt("n1", n.spec, reconcile.ModeApply, "")
+	if a.err != nil || len(a.result.Outcomes) > 0 {
+		t.Errorf("an apply of nothing: %v %+v", a.err, a.result)
+	}
+	n.sh("n1", "ip route del 10.244.2.0/24")
+	a = n.attempt("n1", n.spec, reconcile.ModeApply, "")
+	a.expectFailed()
+	a.expectRemaining()
+	if a.err != nil {
+		t.Errorf("a repair that has nothing to remember: %v", a.err)
+	}
+	n.sh("n1", "umount "+dir)
+}
