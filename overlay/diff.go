@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
 )
 
 // Plan is what leads from an observed state to the desired one.
@@ -54,6 +55,9 @@ func Diff(desired *Desired, observed State) Plan {
 	d.fdb()
 	d.nextHops()
 	d.routes()
+	slices.SortStableFunc(d.conflicts, func(a, b change.Conflict) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
 	return Plan{Ops: d.ops(), Conflicts: d.conflicts, Warnings: d.warnings}
 }
 
@@ -281,13 +285,29 @@ func (d *differ) neighbours() {
 }
 
 func (d *differ) fdb() {
+	type mac struct {
+		link string
+		mac  spec.MAC
+	}
+	foul := map[mac]FDBKey{} // a row of the MAC that the kernel can only delete with all others
+	for key, have := range d.have.FDB {
+		if have.Other && !d.gone[key.Link] {
+			foul[mac{key.Link, key.MAC}] = key
+		}
+	}
+	made := map[mac]bool{}
 	for key, want := range d.want.FDB {
 		if d.blocked[key.Link] {
 			continue
 		}
 		after := fdbRow{key, want}
 		have, there := d.have.FDB[key]
+		of := mac{key.Link, key.MAC}
+		bad, isFoul := foul[of]
 		switch {
+		case isFoul:
+			made[of] = true
+			d.add(phaseFDB, put(change.Replace, after, fdbRow{bad, d.have.FDB[bad]}, ""))
 		case !there:
 			d.add(phaseFDB, put(change.Create, after, nil, ""))
 		case d.gone[key.Link]:
@@ -297,7 +317,7 @@ func (d *differ) fdb() {
 		}
 	}
 	for key, have := range d.have.FDB {
-		if _, wanted := d.want.FDB[key]; !wanted && d.onOurs(key.Link) {
+		if _, wanted := d.want.FDB[key]; !wanted && !made[mac{key.Link, key.MAC}] && d.onOurs(key.Link) {
 			d.loose(phaseLooseFDB, fdbRow{key, have})
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
 )
 
 func (d *differ) nextHops() {
@@ -79,8 +80,12 @@ func (d *differ) routes() {
 			continue
 		}
 		for _, r := range append([]Route{have}, duplicates[key]...) {
-			if d.oursRoute(r) && !d.goneRoute(r) {
-				d.loose(phaseLooseRoutes, RouteEntry{key, r})
+			switch e := (RouteEntry{key, r}); {
+			case d.goneRoute(r):
+			case d.oursRoute(r):
+				d.loose(phaseLooseRoutes, e)
+			default:
+				d.preferred(e)
 			}
 		}
 	}
@@ -112,6 +117,24 @@ func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []
 		d.add(phaseRoutes, put(change.Adopt, after, before, ""))
 	default:
 		d.add(phaseRoutes, put(change.Update, after, before, ""))
+	}
+}
+
+// preferred reports a foreign route to a wanted prefix that packets take in
+// place of ours, because its metric is lower. Ours is written all the same: it
+// is not in the way of anything.
+func (d *differ) preferred(e RouteEntry) {
+	family := spec.FamilyOf(e.Dst.Addr())
+	for _, metric := range []uint32{defaultMetric(family), connectedMetric(family)} {
+		want, wanted := d.want.Routes[RouteKey{e.Dst, metric}]
+		if !wanted || e.Metric >= metric || e.Protocol == protocolKernel && d.cleared[e.Dst] || sameHop(d.have.hop(e.Route), d.want.hop(want)) {
+			continue
+		}
+		d.conflicts = append(d.conflicts, change.Conflict{
+			Kind: "route", Name: e.name(),
+			Reason: "a route that is not polder's is preferred to its own by its metric: " + routeText(e.Route),
+			Remedy: fmt.Sprintf("remove it with `ip route del %s metric %d`, or stop whoever made it", e.Dst, e.Metric),
+		})
 	}
 }
 
