@@ -326,8 +326,10 @@ func (c *compiler) sysctls() {
 	if c.facts.IPv6 {
 		// A pod that advertises itself as a router must not become the host's
 		// default route (CVE-2020-10749), whatever family the pods have.
-		for name := range c.Links {
-			c.Sysctls[linkSysctl(name, "accept_ra")] = "0"
+		for name, link := range c.Links {
+			if link.MTU >= minMTUv6 {
+				c.Sysctls[linkSysctl(name, "accept_ra")] = "0"
+			}
 		}
 	}
 	if !c.facts.BridgeNetfilter {
