@@ -12,7 +12,6 @@ import (
 // out so that encoding and decoding build, and are fuzzed, everywhere.
 const (
 	flagRequest  = 0x1
-	flagMulti    = 0x2
 	flagACK      = 0x4
 	flagDumpIntr = 0x10
 	flagDump     = 0x300
@@ -22,17 +21,18 @@ const (
 	msgError = 0x2
 	msgDone  = 0x3
 
-	rtmNewLink, rtmGetLink                            = 16, 18
+	rtmGetLink                                        = 18
 	rtmNewRoute, rtmDelRoute, rtmGetRoute             = 24, 25, 26
 	rtmNewNeigh, rtmDelNeigh, rtmGetNeigh             = 28, 29, 30
 	rtmNewNextHop, rtmDelNextHop, rtmGetNextHop       = 104, 105, 106
 	familyInet, familyInet6, familyBridge             = 2, 10, 7
 	ndaDst, ndaLLAddr, ndaIfindex                     = 1, 2, 8
+	ndaPort, ndaVNI, ndaNHID                          = 6, 7, 13
 	nudPermanent, ntfSelf                             = 0x80, 0x02
 	nhaID, nhaOIF, nhaGateway                         = 1, 5, 6
-	nhaGroup, nhaBlackhole, nhaEncapType              = 2, 4, 7
+	nhaGroup, nhaBlackhole, nhaEncapType, nhaFDB      = 2, 4, 7, 11
 	rtaDst, rtaOIF, rtaGateway, rtaPriority           = 1, 4, 5, 6
-	rtaPrefSrc                                        = 7
+	rtaPrefSrc, rtaMetrics                            = 7, 8
 	rtaMultipath, rtaTable, rtaEncap, rtaVia          = 9, 15, 22, 18
 	rtaNHID                                           = 30
 	rtnhOnlink                                        = 4
@@ -68,10 +68,12 @@ func encodeNeighbour(n neighbourEntry, ifindex int, del bool) message {
 	return message{rtmNewNeigh, flagCreate | flagReplace, appendAttr(b, ndaLLAddr, n.MAC[:])}
 }
 
+// encodeFDB writes a row. A deletion without a destination takes all rows of
+// the MAC.
 func encodeFDB(f fdbRow, ifindex int, del bool) message {
 	b := ndmsg(familyBridge, ifindex, nudPermanent, ntfSelf)
 	b = appendAttr(b, ndaLLAddr, f.MAC[:])
-	if f.Dst.IsValid() {
+	if f.Dst.IsValid() && (!del || !f.Other) {
 		b = appendAddr(b, ndaDst, f.Dst)
 	}
 	if del {
@@ -82,12 +84,12 @@ func encodeFDB(f fdbRow, ifindex int, del bool) message {
 
 // rawNeigh is a decoded struct ndmsg with the attributes that matter.
 type rawNeigh struct {
-	family  byte
 	ifindex int
 	state   uint16
 	flags   byte
 	dst     netip.Addr
 	mac     spec.MAC
+	other   bool // of an FDB row, see FDBEntry
 }
 
 func decodeNeigh(b []byte) (rawNeigh, error) {
@@ -95,7 +97,6 @@ func decodeNeigh(b []byte) (rawNeigh, error) {
 		return rawNeigh{}, fmt.Errorf("neighbour message of %d bytes", len(b))
 	}
 	n := rawNeigh{
-		family:  b[0],
 		ifindex: int(int32(binary.NativeEndian.Uint32(b[4:]))),
 		state:   binary.NativeEndian.Uint16(b[8:]),
 		flags:   b[10],
@@ -108,6 +109,8 @@ func decodeNeigh(b []byte) (rawNeigh, error) {
 			if len(v) == len(n.mac) {
 				n.mac = spec.MAC(v)
 			}
+		case ndaPort, ndaVNI, ndaIfindex, ndaNHID:
+			n.other = true // the kernel says only what is not the VTEP's own
 		}
 	})
 	if err != nil {
@@ -148,7 +151,7 @@ func decodeNextHop(b []byte) (id uint32, ifindex int, n NextHop, err error) {
 			n.Gateway = addrFrom(v)
 		case nhaOIF:
 			ifindex = int(uint32From(v))
-		case nhaGroup, nhaBlackhole, nhaEncapType:
+		case nhaGroup, nhaBlackhole, nhaEncapType, nhaFDB:
 			n.Other = true
 		}
 	})
@@ -159,10 +162,11 @@ func decodeNextHop(b []byte) (id uint32, ifindex int, n NextHop, err error) {
 }
 
 // rtmsg is struct rtmsg of rtnetlink.h, 12 bytes.
-func rtmsg(dst netip.Prefix, protocol, scope, kind byte) []byte {
+func rtmsg(key RouteKey, protocol, scope, kind byte) []byte {
 	b := make([]byte, 12, 72)
-	b[0] = rtFamily(spec.FamilyOf(dst.Addr()))
-	b[1] = byte(dst.Bits())
+	b[0] = rtFamily(spec.FamilyOf(key.Dst.Addr()))
+	b[1] = byte(key.Dst.Bits())
+	b[3] = key.TOS
 	b[4], b[5], b[6], b[7] = tableMain, protocol, scope, kind
 	return b
 }
@@ -180,7 +184,7 @@ func encodeRoute(r RouteEntry, ifindex int, del bool) message {
 	case r.NextHop == 0 && !r.Gateway.IsValid():
 		scope = scopeLink
 	}
-	b := rtmsg(r.Dst, r.Protocol, scope, kind)
+	b := rtmsg(r.RouteKey, r.Protocol, scope, kind)
 	b = appendAddr(b, rtaDst, r.Dst.Addr())
 	if r.Metric != 0 {
 		b = appendAttr32(b, rtaPriority, r.Metric)
@@ -224,7 +228,7 @@ func decodeRoute(b []byte) (rawRoute, error) {
 	r := rawRoute{table: uint32(b[4]), kind: b[7]}
 	family, bits := b[0], int(b[1])
 	flags := binary.NativeEndian.Uint32(b[8:])
-	r.Protocol = b[5]
+	r.TOS, r.Protocol = b[3], b[5]
 	r.OnLink = flags&rtnhOnlink != 0
 	r.cloned = flags&routeCloned != 0
 	r.Other = r.kind != routeUnicast
@@ -248,7 +252,7 @@ func decodeRoute(b []byte) (rawRoute, error) {
 			r.table = uint32From(v)
 		case rtaNHID:
 			r.NextHop = uint32From(v)
-		case rtaMultipath, rtaEncap, rtaVia:
+		case rtaMetrics, rtaMultipath, rtaEncap, rtaVia:
 			r.Other = true
 		}
 	})
@@ -273,36 +277,34 @@ func encodeRouteGet(a netip.Addr) message {
 	return message{rtmGetRoute, 0, appendAddr(b, rtaDst, a)}
 }
 
-// Attributes of links that say which bridge a port belongs to.
+// Attributes of a bridge's port.
 const (
-	iflaMaster, iflaProtinfo = 10, 12
-	iflaBrportMode           = 4
+	iflaProtinfo   = 12
+	iflaBrportMode = 4
 )
 
 // decodePort reads a link message of family AF_BRIDGE.
-func decodePort(b []byte) (ifindex, master int, hairpin bool, err error) {
+func decodePort(b []byte) (ifindex int, hairpin bool, err error) {
 	if len(b) < 16 { // struct ifinfomsg
-		return 0, 0, false, fmt.Errorf("link message of %d bytes", len(b))
+		return 0, false, fmt.Errorf("link message of %d bytes", len(b))
 	}
 	ifindex = int(int32(binary.NativeEndian.Uint32(b[4:])))
 	var nested error
 	err = eachAttr(b[16:], func(kind uint16, v []byte) {
-		switch kind {
-		case iflaMaster:
-			master = int(uint32From(v))
-		case iflaProtinfo:
-			nested = eachAttr(v, func(kind uint16, v []byte) {
-				if kind == iflaBrportMode && len(v) == 1 {
-					hairpin = v[0] != 0
-				}
-			})
+		if kind != iflaProtinfo {
+			return
 		}
+		nested = eachAttr(v, func(kind uint16, v []byte) {
+			if kind == iflaBrportMode && len(v) == 1 {
+				hairpin = v[0] != 0
+			}
+		})
 	})
 	if err == nil {
 		err = nested
 	}
 	if err != nil {
-		return 0, 0, false, fmt.Errorf("port message: %w", err)
+		return 0, false, fmt.Errorf("port message: %w", err)
 	}
-	return ifindex, master, hairpin, nil
+	return ifindex, hairpin, nil
 }

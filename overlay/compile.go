@@ -32,7 +32,7 @@ type Peer struct {
 
 // Leads says that an observed state holds the way to a peer.
 func (d *Desired) Leads(observed State, p Peer) bool {
-	key := RouteKey{p.Subnet, defaultMetric(spec.FamilyOf(p.Subnet.Addr()))}
+	key := RouteKey{Dst: p.Subnet, Metric: defaultMetric(spec.FamilyOf(p.Subnet.Addr()))}
 	return observed.Routes[key] == d.Routes[key] && observed.NextHops[p.NextHop] == d.NextHops[p.NextHop]
 }
 
@@ -218,6 +218,9 @@ func (c *compiler) vteps() {
 		}
 		name := c.net.Backend.Device.Get(family)
 		c.VTEPs.Set(family, name)
+		if there := c.facts.Links[name]; there.Master != "" {
+			c.Ports[name] = Port{Up: there.Up} // a port would bridge what it has to route
+		}
 		c.Links[name] = Link{
 			Name:  name,
 			Type:  TypeVXLAN,
@@ -280,7 +283,7 @@ func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 		c.FDB[FDBKey{vtep, mac, address.Addr}] = FDBEntry{Permanent: true}
 	}
 	c.NextHops[id] = hop
-	c.Routes[RouteKey{subnet, defaultMetric(pods)}] = Route{NextHop: id, Protocol: Protocol}
+	c.Routes[RouteKey{Dst: subnet, Metric: defaultMetric(pods)}] = Route{NextHop: id, Protocol: Protocol}
 	c.Peers = append(c.Peers, Peer{peer.Name, subnet, direct, address.Addr, id})
 }
 

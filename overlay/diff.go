@@ -235,7 +235,7 @@ func (d *differ) oursAddress(key AddressKey, have Address) bool {
 
 func (d *differ) ports() {
 	for link, want := range d.want.Ports {
-		if d.blocked[want.Master] {
+		if d.blocked[want.Master] || d.blocked[link] {
 			continue
 		}
 		after := portEntry{link, want}
@@ -289,7 +289,7 @@ func (d *differ) fdb() {
 		link string
 		mac  spec.MAC
 	}
-	foul := map[mac]FDBKey{} // a row of the MAC that the kernel can only delete with all others
+	foul := map[mac]FDBKey{} // a row that only goes with all others of the MAC
 	for key, have := range d.have.FDB {
 		if have.Other && !d.gone[key.Link] {
 			foul[mac{key.Link, key.MAC}] = key

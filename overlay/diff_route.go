@@ -113,6 +113,10 @@ func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []
 	case d.goneRoute(have):
 		d.add(phaseRoutes, put(change.Replace, after, nil, reasonNextHopReplaced))
 	case have == want:
+	case have.Other && have.NextHop == want.NextHop:
+		// The metrics of a route by a nexthop object are not written over: the
+		// kernel finds the old ones again (fib_semantics.c, fib_find_info_nh).
+		d.add(phaseRoutes, put(change.Replace, after, before, ""))
 	case have.Protocol != Protocol && sameHop(d.have.hop(have), hop):
 		d.add(phaseRoutes, put(change.Adopt, after, before, ""))
 	default:
@@ -126,7 +130,7 @@ func (d *differ) route(key RouteKey, want, have Route, there bool, duplicates []
 func (d *differ) preferred(e RouteEntry) {
 	family := spec.FamilyOf(e.Dst.Addr())
 	for _, metric := range []uint32{defaultMetric(family), connectedMetric(family)} {
-		want, wanted := d.want.Routes[RouteKey{e.Dst, metric}]
+		want, wanted := d.want.Routes[RouteKey{Dst: e.Dst, Metric: metric}]
 		if !wanted || e.Metric >= metric || e.Protocol == protocolKernel && d.cleared[e.Dst] || sameHop(d.have.hop(e.Route), d.want.hop(want)) {
 			continue
 		}
@@ -196,7 +200,7 @@ func sameHop(a, b NextHop) bool {
 func routeText(r Route) string {
 	switch {
 	case r.Other:
-		return "multipath or not unicast, proto " + protocolText(r.Protocol)
+		return "multipath, not unicast, or with metrics of its own, proto " + protocolText(r.Protocol)
 	case r.NextHop != 0:
 		return fmt.Sprintf("nhid %d proto %s", r.NextHop, protocolText(r.Protocol))
 	case r.Gateway.IsValid():

@@ -115,7 +115,7 @@ func (r *reading) readPorts(ctx context.Context) error {
 	body[0] = familyBridge
 	hairpin := map[string]bool{}
 	err := r.sock.dump(ctx, message{kind: rtmGetLink, body: body}, func() { clear(hairpin) }, func(b []byte) error {
-		ifindex, _, on, err := decodePort(b)
+		ifindex, on, err := decodePort(b)
 		if on {
 			hairpin[r.names[ifindex]] = true
 		}
@@ -177,7 +177,9 @@ func (r *reading) readFDB(ctx context.Context) error {
 			return err
 		}
 		for _, n := range found {
-			r.state.FDB[FDBKey{l.Name, n.mac, n.dst}] = FDBEntry{n.state&nudPermanent != 0}
+			key := FDBKey{l.Name, n.mac, n.dst}
+			other := n.other || r.state.FDB[key].Other // two rows that differ in their port alone have one key
+			r.state.FDB[key] = FDBEntry{n.state&nudPermanent != 0, other}
 		}
 	}
 	return nil

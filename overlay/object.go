@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -133,7 +134,11 @@ func (f fdbRow) name() string {
 	return f.MAC.String() + " dev " + f.Link + " dst " + addrText(f.Dst)
 }
 func (f fdbRow) attrs() []attr {
-	return []attr{{"state", permanentText(f.Permanent), false}}
+	attrs := []attr{{"state", permanentText(f.Permanent), false}}
+	if f.Other {
+		attrs = append(attrs, attr{"features", "other", false})
+	}
+	return attrs
 }
 
 func (n nextHopEntry) kind() string { return "nexthop" }
@@ -150,6 +155,9 @@ func (n nextHopEntry) attrs() []attr {
 func (r RouteEntry) kind() string { return "route" }
 func (r RouteEntry) name() string {
 	name := r.Dst.String()
+	if r.TOS != 0 {
+		name += fmt.Sprintf(" tos %#x", r.TOS)
+	}
 	family := spec.FamilyOf(r.Dst.Addr())
 	if r.Metric != defaultMetric(family) && (r.Protocol != protocolKernel || r.Metric != connectedMetric(family)) {
 		name += " metric " + strconv.FormatUint(uint64(r.Metric), 10)
@@ -160,6 +168,9 @@ func (r RouteEntry) attrs() []attr {
 	attrs := []attr{{"proto", protocolText(r.Protocol), false}}
 	if r.Source.IsValid() {
 		attrs = append(attrs, attr{"src", r.Source.String(), false})
+	}
+	if r.Other {
+		attrs = append(attrs, attr{"features", "other", false})
 	}
 	if r.NextHop != 0 {
 		return append(attrs, attr{"nhid", strconv.FormatUint(uint64(r.NextHop), 10), false})

@@ -82,13 +82,17 @@ func simulateOne(s *State, op Op) error {
 	case fdbRow:
 		if op.delete {
 			delete(s.FDB, o.FDBKey)
+			if o.Other {
+				s.dropFDB(o.Link, o.MAC)
+			}
 			return nil
 		}
-		for k := range s.FDB { // one destination for a unicast MAC
-			if k.Link == o.Link && k.MAC == o.MAC {
-				delete(s.FDB, k)
+		for k, row := range s.FDB {
+			if op.Change.Action != change.Replace && row.Other && k.Link == o.Link && k.MAC == o.MAC {
+				return fmt.Errorf("%s is there with features", k.MAC)
 			}
 		}
+		s.dropFDB(o.Link, o.MAC) // one destination for a unicast MAC
 		s.FDB[o.FDBKey] = o.FDBEntry
 	case nextHopEntry:
 		for k := range s.Addresses {
@@ -131,6 +135,10 @@ func simulateOne(s *State, op Op) error {
 		s.Sysctls[o.path] = o.value
 	}
 	return nil
+}
+
+func (s *State) dropFDB(link string, mac spec.MAC) {
+	maps.DeleteFunc(s.FDB, func(k FDBKey, _ FDBEntry) bool { return k.Link == link && k.MAC == mac })
 }
 
 func (s *State) dropLink(name string) {
@@ -309,9 +317,11 @@ func damage(t *rapid.T, s *State) {
 			}
 		case 4:
 			if key, ok := drawKey(t, label, s.FDB); ok {
-				delete(s.FDB, key)
+				if rapid.Bool().Draw(t, label+" stays") {
+					delete(s.FDB, key)
+				}
 				key.Dst = key.Dst.Next()
-				s.FDB[key] = FDBEntry{Permanent: true}
+				s.FDB[key] = FDBEntry{Permanent: true, Other: rapid.Bool().Draw(t, label+" features")}
 			}
 		case 5:
 			if id, ok := drawKey(t, label, s.NextHops); ok {

@@ -130,6 +130,11 @@ type FDBKey struct {
 // FDBEntry is what an FDBKey leaves open.
 type FDBEntry struct {
 	Permanent bool
+	// Other is observed only: the row sends to a UDP port, VNI or interface
+	// other than the VTEP's own, or by a nexthop object. The kernel writes
+	// nothing over the latter, and of the former a flood entry has several
+	// for one destination; so all rows of the MAC go together.
+	Other bool
 }
 
 // NextHop is a nexthop object (RTM_NEWNEXTHOP, Linux 5.3): one for each peer
@@ -148,6 +153,7 @@ type NextHop struct {
 // RouteKey identifies a route as the kernel does when it replaces one.
 type RouteKey struct {
 	Dst    netip.Prefix
+	TOS    uint8  // type of service, IPv4; of ours 0
 	Metric uint32 // of ours IPv4: 0; IPv6: 1024, which is what the kernel makes of 0
 }
 
@@ -159,7 +165,7 @@ type Route struct {
 	OnLink   bool
 	Protocol uint8
 	Source   netip.Addr // preferred source; of the kernel's own routes, IPv4
-	Other    bool       // observed only: multipath, or not unicast
+	Other    bool       // observed only: multipath, not unicast, or with metrics (an MTU) of its own
 }
 
 // RouteEntry is a route with its key.

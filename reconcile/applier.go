@@ -152,8 +152,8 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 	var rest []overlay.Op
 	for _, op := range ops {
 		path, _, _, sysctl := op.Sysctl()
-		_, _, _, enslaved := op.Enslaved()
-		if enslaved || sysctl && !r.plan.work.view.desired.Owns(overlay.SysctlLink(path)) {
+		link, _, _, enslaved := op.Enslaved()
+		if enslaved && !r.plan.work.view.desired.Owns(link) || sysctl && !r.plan.work.view.desired.Owns(overlay.SysctlLink(path)) {
 			r.outcome(Outcome{op.Change, fmt.Errorf("%w: %w", errUnrecorded, cause)})
 			continue
 		}

@@ -142,7 +142,7 @@ func (m memory) remember(ops []overlay.Op, ours func(link string) bool) memory {
 		if path, before, after, ok := op.Sysctl(); ok && !ours(overlay.SysctlLink(path)) {
 			note(next.Sysctls, path, before, after)
 		}
-		if link, before, after, ok := op.Enslaved(); ok {
+		if link, before, after, ok := op.Enslaved(); ok && !ours(link) {
 			note(next.Masters, link, before, after)
 		}
 	}
