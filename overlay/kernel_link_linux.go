@@ -23,10 +23,9 @@ func openHandle() (*netlink.Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a netlink handle: %w", err)
 	}
-	timeout := unix.NsecToTimeval(replyTimeout.Nanoseconds())
 	if err := h.SetSocketTimeout(replyTimeout); err != nil {
 		h.Close()
-		return nil, fmt.Errorf("setting the timeout %d s of a netlink handle: %w", timeout.Sec, err)
+		return nil, fmt.Errorf("setting the timeout of a netlink handle: %w", err)
 	}
 	return h, nil
 }
@@ -127,7 +126,7 @@ func (w *Writer) writeLink(op Op) error {
 		have = want
 		have.Alias, have.Up = "", false
 	}
-	pin := want.Type == TypeBridge && (!there || op.Change.Action == actionAdopt)
+	pin := want.Type == TypeBridge && (!have.Up || op.Change.Action == actionAdopt)
 	l, err := w.link(want.Name)
 	if err != nil {
 		return err
@@ -144,6 +143,14 @@ func (w *Writer) writeLink(op Op) error {
 			return fmt.Errorf("pinning address %s: %w", want.MAC, err)
 		}
 	}
+	// The mark comes before what could make the link look like a stranger's if
+	// this was the last that we did. "Up" is the last: what was begun and not
+	// finished is down, and done again.
+	if have.Alias != want.Alias {
+		if err := w.handle.LinkSetAlias(l, want.Alias); err != nil {
+			return fmt.Errorf("setting alias %q: %w", want.Alias, err)
+		}
+	}
 	if pin {
 		if err := w.pinMTU(l, want.MTU); err != nil {
 			return err
@@ -151,12 +158,6 @@ func (w *Writer) writeLink(op Op) error {
 	} else if have.MTU != want.MTU {
 		if err := w.handle.LinkSetMTU(l, want.MTU); err != nil {
 			return fmt.Errorf("setting mtu %d: %w", want.MTU, err)
-		}
-	}
-	// The mark comes before "up": a link that carries packets is marked.
-	if have.Alias != want.Alias {
-		if err := w.handle.LinkSetAlias(l, want.Alias); err != nil {
-			return fmt.Errorf("setting alias %q: %w", want.Alias, err)
 		}
 	}
 	if want.Up && !have.Up {
