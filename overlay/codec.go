@@ -252,7 +252,9 @@ func decodeRoute(b []byte) (rawRoute, error) {
 			r.table = uint32From(v)
 		case rtaNHID:
 			r.NextHop = uint32From(v)
-		case rtaMetrics, rtaMultipath, rtaEncap, rtaVia:
+		case rtaVia: // of the other family: struct rtvia, a 16 bit family and the address
+			r.Gateway, r.Other = addrFrom(v[min(2, len(v)):]), true
+		case rtaMetrics, rtaMultipath, rtaEncap:
 			r.Other = true
 		}
 	})

@@ -57,7 +57,7 @@ func (d *differ) roomPhase(have Link) phase {
 func sameTunnel(a, b Link) bool {
 	return a.Type == TypeVXLAN && b.Type == TypeVXLAN &&
 		a.VXLAN.VNI == b.VXLAN.VNI && a.VXLAN.Port == b.VXLAN.Port &&
-		a.VXLAN.Local.Is4() == b.VXLAN.Local.Is4()
+		a.VXLAN.Local.Is6() == b.VXLAN.Local.Is6() // without one it is IPv4
 }
 
 func (d *differ) link(want Link) {

@@ -16,7 +16,7 @@ type Facts struct {
 	// has no route.
 	Paths map[netip.Addr]HostPath
 	// RADefaults are the links over which an IPv6 default route came from a
-	// router advertisement. Forwarding makes the host deaf to these, unless
+	// router advertisement that the kernel listened to. Forwarding makes the host deaf to these, unless
 	// the link's accept_ra is 2.
 	RADefaults []string
 	// AddressProtocol says that the kernel keeps the protocol of an address.

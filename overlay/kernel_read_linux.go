@@ -219,13 +219,33 @@ func (r *reading) readRoutes(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.facts.RADefaults = append(r.facts.RADefaults, advertised...)
+		if err := r.keepAdvertised(advertised); err != nil {
+			return err
+		}
 		for _, e := range found {
 			if _, there := r.state.Routes[e.RouteKey]; there {
 				r.state.Duplicates = append(r.state.Duplicates, e)
 				continue
 			}
 			r.state.Routes[e.RouteKey] = e.Route
+		}
+	}
+	return nil
+}
+
+// keepAdvertised notes the links whose router advertisements the kernel itself
+// listens to. Where accept_ra is 0, the route comes from a program such as
+// systemd-networkd or NetworkManager, which goes on listening by itself; to
+// raise it there would give the host a second set of addresses and routes.
+func (r *reading) keepAdvertised(links []string) error {
+	for _, link := range links {
+		path := linkSysctl(link, "accept_ra")
+		values, err := r.Sysctls([]string{path})
+		if err != nil {
+			return err
+		}
+		if values[path] != "0" {
+			r.facts.RADefaults = append(r.facts.RADefaults, link)
 		}
 	}
 	return nil
