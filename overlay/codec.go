@@ -16,6 +16,7 @@ const (
 	flagDumpIntr = 0x10
 	flagDump     = 0x300
 	flagReplace  = 0x100
+	flagExcl     = 0x200
 	flagCreate   = 0x400
 
 	msgError = 0x2

@@ -120,6 +120,7 @@ func (w *Writer) writeLink(op Op) error {
 	have, there := op.before.(Link)
 	if !there || op.Change.Action == actionReplace {
 		if err := w.createLink(want); err != nil {
+			w.failed[want.Name] = true
 			return err
 		}
 		// The kernel ignores an alias, and "up", in the request that creates.
@@ -220,6 +221,9 @@ func (w *Writer) deleteLink(name string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if _, ours := ParseMark(l.Attrs().Alias); !ours {
+		return fmt.Errorf("link %s is no longer polder's", name)
 	}
 	delete(w.byName, name)
 	if err := w.handle.LinkDel(l); err != nil && !notFound(err) {

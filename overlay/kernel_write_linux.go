@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	actionCreate  = change.Create
 	actionReplace = change.Replace
 	actionAdopt   = change.Adopt
 )
@@ -23,7 +24,10 @@ const (
 type Writer struct {
 	handle *netlink.Handle
 	sock   *socket
-	byName map[string]netlink.Link // looked up during one Apply
+	// Of one Apply:
+	byName map[string]netlink.Link // looked up
+	failed map[string]bool         // links that could not be made, by name
+	lost   map[uint32]bool         // nexthop objects that could not be made, by ID
 }
 
 // OpenWriter opens a writer for the calling thread's network namespace.
@@ -49,7 +53,7 @@ func (w *Writer) Close() error {
 // and nil or what went wrong. One that fails does not stop those that follow.
 // When ctx ends, what is left is reported with its error.
 func (w *Writer) Apply(ctx context.Context, ops []Op, report func(i int, err error)) {
-	w.byName = map[string]netlink.Link{}
+	w.byName, w.failed, w.lost = map[string]netlink.Link{}, map[string]bool{}, map[uint32]bool{}
 	for start := 0; start < len(ops); {
 		if err := ctx.Err(); err != nil {
 			for i := start; i < len(ops); i++ {
@@ -82,6 +86,9 @@ func batched(op Op) bool {
 }
 
 func (w *Writer) apply(op Op) error {
+	if err := w.missing(op); err != nil {
+		return err
+	}
 	switch o := op.object.(type) {
 	case Link:
 		return w.writeLink(op)
@@ -102,6 +109,9 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 	failed := make([]error, len(ops))
 	for i, op := range ops {
 		encoded, err := w.encode(op)
+		if missing := w.missing(op); missing != nil {
+			encoded, err = nil, missing
+		}
 		failed[i] = err
 		for _, m := range encoded {
 			msgs, owner = append(msgs, m), append(owner, i)
@@ -114,11 +124,47 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 		failed[owner[i]] = errors.Join(failed[owner[i]], err)
 	}
 	for i, err := range failed {
-		if n, ok := ops[i].object.(nextHopEntry); ok && mismatched(n, err) {
-			err = w.forceOnLink(n)
+		if n, ok := ops[i].object.(nextHopEntry); ok && err != nil && !ops[i].delete {
+			if mismatched(n, err) {
+				err = w.forceOnLink(n)
+			}
+			w.lost[n.id] = err != nil && ops[i].before == nil
 		}
 		report(i, wrap(ops[i], err))
 	}
+}
+
+// missing says that an operation is not to be attempted, because what it needs
+// could not be made in the same Apply. It would fail for that reason, or, where
+// the link's name is somebody else's, write on what is theirs.
+func (w *Writer) missing(op Op) error {
+	if op.delete {
+		return nil
+	}
+	link := ""
+	switch o := op.object.(type) {
+	case portEntry:
+		link = o.Master
+	case addressEntry:
+		link = o.Link
+	case neighbourEntry:
+		link = o.Link
+	case fdbRow:
+		link = o.Link
+	case nextHopEntry:
+		link = o.Link
+	case sysctlEntry:
+		link = SysctlLink(o.path)
+	case RouteEntry:
+		link = o.Link
+		if w.lost[o.NextHop] {
+			return fmt.Errorf("not attempted without nexthop id %d", o.NextHop)
+		}
+	}
+	if w.failed[link] {
+		return fmt.Errorf("not attempted without link %s", link)
+	}
+	return nil
 }
 
 // mismatched says that the kernel refused an IPv6 next hop "on link" because
@@ -162,6 +208,9 @@ func (w *Writer) encode(op Op) ([]message, error) {
 	if err != nil {
 		return nil, err
 	}
+	if op.Change.Action == actionCreate && overwrites(op.object) {
+		m.flags = m.flags&^flagReplace | flagExcl
+	}
 	if op.Change.Action != actionReplace || op.before == nil {
 		return []message{m}, nil
 	}
@@ -170,6 +219,16 @@ func (w *Writer) encode(op Op) ([]message, error) {
 		return nil, err
 	}
 	return []message{gone, m}, nil
+}
+
+// overwrites says that an object that is made could take the place of somebody
+// else's, which has come since the plan was made. The others are on our links.
+func overwrites(o object) bool {
+	switch o.(type) {
+	case nextHopEntry, RouteEntry:
+		return true
+	}
+	return false
 }
 
 func (w *Writer) encodeObject(o object, del bool) (message, error) {
