@@ -3,6 +3,7 @@ package overlay
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/spec"
@@ -17,7 +18,7 @@ type Desired struct {
 	Underlay spec.PerFamily[string] // interface by underlay family, "" where not used
 	Peers    []Peer                 // every other node, once for each pod family
 	Declared map[string]bool        // links that an endpoint of the spec attaches to the bridge
-	Findings []change.Conflict      // peers that this host cannot reach as the spec wants
+	Findings []change.Conflict      // what this host cannot have as the spec wants it
 	Warnings []string               // worth knowing, nothing is done about it
 }
 
@@ -103,6 +104,9 @@ func (c *compiler) chooseUnderlays() error {
 			continue
 		}
 		u, err := c.facts.chooseUnderlay(c.sp, c.node, family)
+		if err == nil && slices.Contains(ScopeOf(c.sp, c.node).Links, u.link.Name) {
+			err = fmt.Errorf("underlay interface %s has the name of a link that polder makes: name the bridge, or the backend's device, otherwise", u.link.Name)
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.node.Range, err)
 		}
@@ -199,7 +203,15 @@ func (c *compiler) ports() {
 		}
 	}
 	for _, e := range c.sp.Endpoints {
-		if e.Node != c.node.Name {
+		if e.Node != c.node.Name || e.Interface == "" {
+			continue
+		}
+		if e.Interface == c.Underlay.IPv4 || e.Interface == c.Underlay.IPv6 {
+			c.Findings = append(c.Findings, change.Conflict{
+				Kind: "port", Name: e.Interface,
+				Reason: fmt.Sprintf("endpoint %q wants it in the pod network, and it is this node's underlay: the node would be cut off", e.Name),
+				Remedy: "correct the endpoint's interface",
+			})
 			continue
 		}
 		if _, there := c.facts.Links[e.Interface]; there {
