@@ -204,7 +204,10 @@ const (
 // ackError is the error of a NLMSG_ERROR or NLMSG_DONE message, with the
 // kernel's own words where it gives any, or nil.
 func ackError(kind, flags uint16, body []byte) error {
-	code := int32(uint32From(body[:min(4, len(body))]))
+	if len(body) < 4 {
+		return fmt.Errorf("netlink acknowledgement of %d bytes", len(body))
+	}
+	code := int32(uint32From(body[:4]))
 	if code == 0 {
 		return nil
 	}
@@ -216,7 +219,7 @@ func ackError(kind, flags uint16, body []byte) error {
 	if kind == msgError {
 		skip += headerLen
 		if flags&flagCapped == 0 && len(body) >= 8 {
-			skip = 4 + align4(int(uint32From(body[4:8])))
+			skip = 4 + align4(int(min(uint32From(body[4:8]), uint32(len(body)))))
 		}
 	}
 	var text string
