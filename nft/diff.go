@@ -39,6 +39,7 @@ func Diff(desired, observed Ruleset) *Plan {
 	if len(d.swap) > 0 {
 		p.Switch.transactions = append(p.Switch.transactions, d.swap.steps())
 	}
+	p.Switch.transactions = append(p.Switch.transactions, pack(d.wake)...)
 	p.Retire.transactions = pack(d.retire)
 	return p
 }
@@ -59,6 +60,10 @@ type differ struct {
 	prepare []step
 	extend  []step     // members added to living sets
 	swap    swapPhases // the one transaction of the switch
+	// wake comes after it: in one transaction the kernel refuses a table that
+	// wakes and a base chain that changes (nf_tables_api.c,
+	// nft_table_pending_update). The rules are then right when they begin.
+	wake    []step
 	retire  []step
 	changes []change.Change
 }
@@ -138,7 +143,7 @@ func (d *tableDiff) diff(there bool) {
 	if !there {
 		d.add(&d.prepare, addTable{})
 	} else if d.have.Dormant {
-		d.swapIn(swapRules, addTable{})
+		d.add(&d.wake, addTable{})
 	}
 	d.changes = append(d.changes, d.tableChange(there)...)
 	for _, c := range d.want.Counters {
