@@ -66,8 +66,10 @@ func (m memory) saveOver(old memory, dir string) error {
 	}
 	file := memoryFile(dir)
 	if len(m.Sysctls) == 0 && len(m.Masters) == 0 {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forgetting what was remembered: %w", err)
+		for _, name := range []string{file, unfinished(file)} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("forgetting what was remembered: %w", err)
+			}
 		}
 		return nil
 	}
@@ -84,19 +86,18 @@ func (m memory) saveOver(old memory, dir string) error {
 	return nil
 }
 
-func writeAtomically(file string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+// unfinished is the name of a file that is being written. There is one writer,
+// because of the lock, and what a killed one leaves the next overwrites.
+func unfinished(file string) string { return file + ".new" }
+
+func writeAtomically(file string, b []byte) error {
+	f, err := os.OpenFile(unfinished(file), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return os.Rename(f.Name(), file)
 }
