@@ -24,10 +24,18 @@ type memory struct {
 	Masters map[string]remembered `json:"masters"` // by link
 }
 
-// remembered is one value, as it was and as we wrote it.
+// remembered is one value, as it was and as we wrote it, or were about to.
 type remembered struct {
 	Before string `json:"before"`
 	Ours   string `json:"ours"`
+	// Former is what we had written before Ours, "" for nothing: an apply that
+	// was killed may not have come to write Ours.
+	Former string `json:"former,omitempty"`
+}
+
+// isOurs says that a value is there because of us.
+func (r remembered) isOurs(value string) bool {
+	return value == r.Ours || r.Former != "" && value == r.Former
 }
 
 const memoryVersion = 1
@@ -122,13 +130,13 @@ func (m memory) keepAdvertised(facts *overlay.Facts) {
 // spec no longer wants ours and nobody has changed them since.
 func (m memory) restore(desired *overlay.Desired, observed overlay.State) {
 	for path, r := range m.Sysctls {
-		if _, wanted := desired.Sysctls[path]; !wanted && observed.Sysctls[path] == r.Ours {
+		if _, wanted := desired.Sysctls[path]; !wanted && r.isOurs(observed.Sysctls[path]) {
 			desired.Sysctls[path] = r.Before
 		}
 	}
 	for link, r := range m.Masters {
 		port, there := observed.Ports[link]
-		if there && !desired.Declared[link] && port.Master == r.Ours {
+		if there && !desired.Declared[link] && r.isOurs(port.Master) {
 			port.Master, port.Hairpin = r.Before, false
 			desired.Ports[link] = port
 		}
@@ -151,10 +159,17 @@ func (m memory) remember(ops []overlay.Op, ours func(link string) bool) memory {
 }
 
 func note(values map[string]remembered, key, before, after string) {
-	if old, known := values[key]; known {
-		before = old.Before
+	old, known := values[key]
+	switch {
+	case !known:
+		values[key] = remembered{Before: before, Ours: after}
+	case after == old.Before:
+		// It is put back. Until that is done, ours is ours.
+	case old.isOurs(before):
+		values[key] = remembered{old.Before, after, before}
+	default:
+		values[key] = remembered{Before: old.Before, Ours: after}
 	}
-	values[key] = remembered{before, after}
 }
 
 // forget drops what has been put back, or has been changed by others, so that
@@ -162,12 +177,18 @@ func note(values map[string]remembered, key, before, after string) {
 func (m memory) forget(desired *overlay.Desired, observed overlay.State) memory {
 	next := m.clone()
 	for path, r := range m.Sysctls {
-		if now := observed.Sysctls[path]; r.Before == r.Ours || now != r.Ours && desired.Sysctls[path] != r.Ours {
+		switch now := observed.Sysctls[path]; {
+		case now == r.Ours:
+			next.Sysctls[path] = remembered{Before: r.Before, Ours: r.Ours}
+		case !r.isOurs(now) && desired.Sysctls[path] != r.Ours:
 			delete(next.Sysctls, path)
 		}
 	}
 	for link, r := range m.Masters {
-		if observed.Ports[link].Master != r.Ours || r.Before == r.Ours {
+		switch now := observed.Ports[link].Master; {
+		case now == r.Ours:
+			next.Masters[link] = remembered{Before: r.Before, Ours: r.Ours}
+		case !r.isOurs(now):
 			delete(next.Masters, link)
 		}
 	}
