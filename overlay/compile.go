@@ -325,6 +325,11 @@ func (c *compiler) sysctls() {
 		switch pods.Family() {
 		case spec.IPv4:
 			c.Sysctls["net/ipv4/ip_forward"] = "1"
+			// IPv4 asks the link that a packet comes in by, which begins with
+			// conf/default and not with what ip_forward says (devinet.c).
+			for _, link := range c.Links {
+				c.Sysctls["net/ipv4/conf/"+link.Name+"/forwarding"] = "1"
+			}
 		case spec.IPv6:
 			c.Sysctls["net/ipv6/conf/all/forwarding"] = "1"
 			for _, link := range c.facts.RADefaults {

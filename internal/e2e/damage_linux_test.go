@@ -71,6 +71,7 @@ var damages = []struct{ name, command string }{
 	{"underlay down and up", "ip link set eth0 down; ip link set eth0 up; ip route replace default via 192.0.2.1; ip -6 route replace default via 2001:db8:2::1"},
 	{"forwarding", "echo 0 >/proc/sys/net/ipv4/ip_forward"},
 	{"forwarding, IPv6", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"},
+	{"forwarding of a link", "echo 0 >/proc/sys/net/ipv4/conf/cni0/forwarding"},
 	{"accept_ra", "echo 2 >/proc/sys/net/ipv6/conf/cni0/accept_ra"},
 	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
 }
@@ -86,6 +87,7 @@ func wholeNode(t *testing.T) (*network, string) {
 // TestDamages does every damage by itself: the plan sees it, one apply undoes
 // it, and the node is as it was.
 func TestDamages(t *testing.T) {
+	t.Parallel()
 	n, whole := wholeNode(t)
 	for _, d := range damages {
 		n.sh("n1", d.command)
@@ -102,6 +104,7 @@ func TestDamages(t *testing.T) {
 
 // TestDamagesTogether does several at once.
 func TestDamagesTogether(t *testing.T) {
+	t.Parallel()
 	n, whole := wholeNode(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		chosen := rapid.SliceOfNDistinct(rapid.IntRange(0, len(damages)-1), 2, 7, rapid.ID[int]).Draw(rt, "damages")

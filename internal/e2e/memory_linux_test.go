@@ -20,6 +20,8 @@ func TestSwitchesComeBack(t *testing.T) {
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
 	n.sh("n1", clearSwitches+"; echo 1 >bridge/bridge-nf-call-iptables")
 	before := n.sh("n1", switches)
+	// What a run leaves that is killed while it writes.
+	n.sh("n1", "mkdir "+filepath.Join(n.dir, "n1")+"; echo '{' >"+filepath.Join(n.dir, "n1", "remembered.json.new"))
 	n.apply("n1", n.spec, reconcile.ModeApply)
 	n.sh("n1", "echo 0 >/proc/sys/net/ipv4/ip_forward") // drift
 	n.apply("n1", n.spec, reconcile.ModeApply)
@@ -28,6 +30,21 @@ func TestSwitchesComeBack(t *testing.T) {
 		t.Errorf("before:\n%safter:\n%s", before, after)
 	}
 	n.expectForgotten("n1")
+}
+
+// TestHostThatForwardsByLink: on a host that forwards, but on which new links do
+// not, pods are reached all the same.
+func TestHostThatForwardsByLink(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	for _, node := range nodeNames {
+		n.sh(node, "cd /proc/sys/net; echo 1 >ipv4/ip_forward; echo 1 >ipv6/conf/all/forwarding; echo 0 >ipv4/conf/default/forwarding; echo 0 >ipv6/conf/default/forwarding")
+	}
+	n.applyAll()
+	for _, to := range []string{"10.244.2.5", "fd00:10:244:2::5"} {
+		if sent, received := n.ping("p11", to).stop(); received == 0 {
+			t.Errorf("%d packets to %s, and none is answered", sent, to)
+		}
+	}
 }
 
 // TestSwitchesNoLongerWanted: a spec without IPv6 puts back what IPv6 alone
