@@ -90,6 +90,7 @@ type obstacle struct{ subject, reason, remedy string }
 // done, without a single failure; and when the user has done what the report
 // says, the next apply does the rest.
 func TestConflicts(t *testing.T) {
+	t.Parallel()
 	for _, o := range obstacles {
 		t.Run(o.name, func(t *testing.T) {
 			c := cluster{backend: backendVXLAN, pods: dual}

@@ -47,6 +47,7 @@ func (p program) command(node string, args ...string) *lab.Cmd {
 // one before has left. The next whole apply gives what an undisturbed one
 // gives; and destroy then knows what was there before the first.
 func TestKilledApply(t *testing.T) {
+	t.Parallel()
 	c := cluster{backend: backendDirect, pods: dual}
 	n := up(t, c)
 	polder := n.build(c)

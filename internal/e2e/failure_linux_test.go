@@ -14,6 +14,7 @@ import (
 // not depend on it is done; what is left is named; and a second apply, when the
 // cause is gone, does the rest.
 func TestFailuresAreIsolated(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		prepare string // before the plan
@@ -98,6 +99,7 @@ func TestFailuresAreIsolated(t *testing.T) {
 // TestStalePlan: nftables is not what it was when the plan was made. Nothing of
 // ours is written over it; the next plan sees it and the next apply repairs it.
 func TestStalePlan(t *testing.T) {
+	t.Parallel()
 	for name, between := range map[string]string{
 		"a rule is added":   "nft insert rule inet polder guard_input counter accept",
 		"a chain is added":  "nft add chain inet polder mine",

@@ -13,6 +13,7 @@ import (
 // the host's routes tell that a peer is not on one. The plan names it and its
 // gateway, and leads to the others.
 func TestHostGatewayBehindRouter(t *testing.T) {
+	t.Parallel()
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
 	sp := site{backend: backendHostGW, pods: dual, noPrefix: true}.spec(t)
 	n.sh("n1", "ip route add 192.0.2.13 via 192.0.2.1; ip -6 route add 2001:db8:2::13 via 2001:db8:2::1")

@@ -105,6 +105,7 @@ const foreign = `
 // TestTransitions applies every spec after every other: the result is what the
 // spec gives by itself, and what belongs to others is as it was.
 func TestTransitions(t *testing.T) {
+	t.Parallel()
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
 	n.sh("n1", foreign)
 	initial := n.snapshot("n1")

@@ -54,6 +54,7 @@ const second = `ip link add eth9 type veth peer name wire9; ip link set wire9 up
 // by name, by an address, by a route, or, without a word, by the node's own
 // address; and the outer packets' source is an address that the interface has.
 func TestUnderlaySelection(t *testing.T) {
+	t.Parallel()
 	translated := [2]string{"203.0.113.11", "2001:db8:ffff::11"}
 	for _, c := range []struct {
 		name, network, node string
@@ -123,6 +124,7 @@ func TestNoUnderlay(t *testing.T) {
 // TestMTU: pods have what the underlay leaves in every family that they have,
 // and what does not fit is an error before anything is written.
 func TestMTU(t *testing.T) {
+	t.Parallel()
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
 	for _, c := range []struct {
 		underlay int
