@@ -75,7 +75,7 @@ var (
 func (a *Applier) Apply(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
 	run := applying{Applier: a, plan: plan, result: &Result{Outcomes: make([]Outcome, 0, len(plan.Changes))}, report: report}
 	if plan.Empty() {
-		return run.result, nil
+		return run.result, run.forget(plan.work.view)
 	}
 	if plan.Mode == ModeApply {
 		run.rules(ctx)
@@ -162,20 +162,24 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 	return rest
 }
 
-// verify reads the kernel again, notes what is still different from what was
-// wanted, and forgets what has been put back.
+// verify reads the kernel again, and notes what is still different from what
+// was wanted.
 func (r *applying) verify(ctx context.Context) error {
 	v := r.plan.work.view
 	if err := r.observe(ctx, &v); err != nil {
 		return fmt.Errorf("verifying: %w", err)
 	}
 	r.result.Remaining = v.plan(r.plan.Mode, r.plan.Node).Changes
+	return r.forget(v)
+}
+
+// forget drops from memory what has been put back, or is somebody else's by
+// now: also of a plan without changes, because an apply that was killed may
+// have left what it only meant to do.
+func (r *applying) forget(v view) error {
 	left := v.memory.forget(v.desired, v.observed)
-	if r.plan.Mode == ModeRelease {
+	if r.plan.Mode == ModeRelease && len(r.result.Remaining) == 0 {
 		left = newMemory() // what we wrote stays, and is nobody's to put back
 	}
-	if err := left.saveOver(v.memory, r.options.StateDir); err != nil {
-		return fmt.Errorf("verifying: %w", err)
-	}
-	return nil
+	return left.saveOver(v.memory, r.options.StateDir)
 }
