@@ -232,15 +232,26 @@ func (w *Writer) deleteLink(name string) error {
 	return nil
 }
 
-// writePort attaches a port to its bridge, or takes it off.
+// writePort attaches a port to its bridge, or takes it off. A workload may have
+// ended since the plan was made, and its port with it: that is no failure.
 func (w *Writer) writePort(op Op) error {
-	p := op.object.(portEntry)
-	have, _ := op.before.(portEntry)
+	err := w.changePort(op.object.(portEntry), op.before)
+	if err == nil {
+		return nil
+	}
+	if _, gone := w.handle.LinkByName(op.object.name()); notFound(gone) {
+		return nil
+	}
+	return err
+}
+
+func (w *Writer) changePort(p portEntry, before object) error {
+	have, _ := before.(portEntry)
 	l, err := w.link(p.link)
 	if err != nil {
 		return err
 	}
-	if have.Master != p.Master || op.before == nil {
+	if have.Master != p.Master || before == nil {
 		master := 0
 		if p.Master != "" {
 			bridge, err := w.link(p.Master)

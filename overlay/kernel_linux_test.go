@@ -242,3 +242,19 @@ func TestAdoptWhatFlannelLeaves(t *testing.T) {
 	h.sh("ip link add veth2 address 00:00:00:00:00:01 type veth peer name p2; ip link set veth2 master cni0 mtu 1430 up; ip link set veth2 type bridge_slave hairpin on")
 	h.expectEmpty(h.plan(sp))
 }
+
+// TestPortThatIsGone: a workload that ends between the plan and the apply is no
+// failure.
+func TestPortThatIsGone(t *testing.T) {
+	h := newHost(t)
+	sp := cluster{nodes: 2, families: onlyIPv4, underlay: onlyIPv4, backend: vxlan()}.spec()
+	h.converge(sp)
+	h.sh("ip link add v1 type veth peer name p1; ip link set v1 master cni0 up")
+	plan := h.plan(sp)
+	if len(plan.Ops) != 1 || plan.Ops[0].Change.Kind != "port" {
+		t.Fatalf("the plan is\n%s", plan.text())
+	}
+	h.sh("ip link del v1")
+	h.apply(plan)
+	h.expectEmpty(h.plan(sp))
+}
