@@ -319,56 +319,6 @@ func notAdjacent(peer *spec.Node, subnet netip.Prefix, address netip.Addr, path 
 	return c
 }
 
-// sysctls are the kernel's switches that the pod network leans on.
-func (c *compiler) sysctls() {
-	for _, pods := range c.net.Pods {
-		switch pods.Family() {
-		case spec.IPv4:
-			c.Sysctls["net/ipv4/ip_forward"] = "1"
-			// IPv4 asks the link that a packet comes in by, which begins with
-			// conf/default and not with what ip_forward says (devinet.c).
-			for _, link := range c.Links {
-				c.Sysctls["net/ipv4/conf/"+link.Name+"/forwarding"] = "1"
-			}
-		case spec.IPv6:
-			c.Sysctls["net/ipv6/conf/all/forwarding"] = "1"
-			for _, link := range c.facts.RADefaults {
-				c.Sysctls[linkSysctl(link, "accept_ra")] = "2"
-			}
-			for _, link := range c.Links {
-				c.Sysctls[linkSysctl(link.Name, "disable_ipv6")] = "0"
-			}
-		}
-		if c.facts.BridgeNetfilter {
-			c.Sysctls[bridgeCall(pods.Family())] = "1"
-		}
-	}
-	if c.facts.IPv6 {
-		// A pod that advertises itself as a router must not become the host's
-		// default route (CVE-2020-10749), whatever family the pods have.
-		for name, link := range c.Links {
-			if link.MTU >= minMTUv6 {
-				c.Sysctls[linkSysctl(name, "accept_ra")] = "0"
-			}
-		}
-	}
-	if !c.facts.BridgeNetfilter {
-		c.Warnings = append(c.Warnings, "the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. "+
-			"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf")
-	}
-}
-
-// linkSysctl is an IPv6 switch of one link.
-func linkSysctl(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
-
-// bridgeCall is the switch that shows bridged packets to the inet hooks.
-func bridgeCall(f spec.Family) string {
-	if f == spec.IPv4 {
-		return "net/bridge/bridge-nf-call-iptables"
-	}
-	return "net/bridge/bridge-nf-call-ip6tables"
-}
-
 // Owns says that a link is one that the spec makes.
 func (d *Desired) Owns(link string) bool {
 	_, ok := d.Links[link]

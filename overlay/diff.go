@@ -136,28 +136,6 @@ func (d *differ) ops() []Op {
 
 func byName(a, b *Op) int { return cmp.Compare(a.Change.Name, b.Change.Name) }
 
-func (d *differ) sysctls() {
-	for path, value := range d.want.Sysctls {
-		p, link := phaseSysctls, SysctlLink(path)
-		if _, ours := d.want.Links[link]; ours {
-			if d.blocked[link] {
-				continue
-			}
-			p = phaseLinkSysctls
-		}
-		after := sysctlEntry{path, value}
-		now, there := d.have.Sysctls[path]
-		switch {
-		case !there:
-			d.add(p, put(change.Create, after, nil, ""))
-		case d.gone[link]:
-			d.add(p, put(change.Replace, after, nil, reasonLinkReplaced))
-		case now != value:
-			d.add(p, put(change.Update, after, sysctlEntry{path, now}, ""))
-		}
-	}
-}
-
 func (d *differ) addresses() {
 	for key, have := range d.have.Addresses {
 		if _, wanted := d.want.Addresses[key]; wanted || !d.oursAddress(key, have) {

@@ -135,21 +135,3 @@ func orNone(s string) string {
 	}
 	return s
 }
-
-// SysctlLink is the link that a switch belongs to, "" for one of the host.
-func SysctlLink(path string) string {
-	parts := strings.Split(path, "/")
-	if len(parts) == 5 && parts[2] == "conf" && parts[3] != "all" && parts[3] != "default" {
-		return parts[3]
-	}
-	return ""
-}
-
-// sysctlRank orders the host's switches: what keeps its own default route
-// comes before forwarding.
-func sysctlRank(op Op) int {
-	if s, ok := op.object.(sysctlEntry); ok && strings.HasSuffix(s.path, "/accept_ra") {
-		return 0
-	}
-	return 1
-}

@@ -1,0 +1,97 @@
+package overlay
+
+import "github.com/poldernet/polder/internal/change"
+
+// Op is one step of a plan: an object is put (created, or written over what is
+// there) or deleted.
+type Op struct {
+	Change change.Change
+	// Hidden marks the first half of a replacement, which the second half
+	// shows: all links that go make room before any comes.
+	Hidden bool
+	delete bool
+	object object
+	before object // what is overwritten; nil: nothing
+}
+
+// Sysctl is the switch that the operation writes: its path below /proc/sys and
+// its value before ("" where it does not exist yet) and after.
+func (o Op) Sysctl() (path, before, after string, ok bool) {
+	s, ok := o.object.(sysctlEntry)
+	if !ok {
+		return "", "", "", false
+	}
+	if b, there := o.before.(sysctlEntry); there {
+		before = b.value
+	}
+	return s.path, before, s.value, true
+}
+
+// Enslaved is the link that the operation makes a port of a bridge, and the
+// bridges before and after, "" for none.
+func (o Op) Enslaved() (link, before, after string, ok bool) {
+	p, ok := o.object.(portEntry)
+	if !ok {
+		return "", "", "", false
+	}
+	if b, there := o.before.(portEntry); there {
+		before = b.Master
+	}
+	return p.link, before, p.Master, before != p.Master
+}
+
+// put is the operation that writes an object over before, which is nil where
+// there is nothing.
+func put(action change.Action, after, before object, reason string) Op {
+	return Op{Change: describe(action, before, after, reason), object: after, before: before}
+}
+
+// remove is the operation that deletes an object.
+func remove(before object, reason string) Op {
+	return Op{Change: describe(change.Delete, before, nil, reason), delete: true, object: before}
+}
+
+// describe says in the plan's words what becomes of an object. Of a changed
+// one it names the attributes that differ.
+func describe(action change.Action, before, after object, reason string) change.Change {
+	c := change.Change{Action: action, Reason: reason}
+	switch {
+	case before == nil:
+		c.Kind, c.Name = after.kind(), after.name()
+		for _, a := range after.attrs() {
+			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, After: a.value})
+		}
+	case after == nil:
+		c.Kind, c.Name = before.kind(), before.name()
+		for _, a := range before.attrs() {
+			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, Before: a.value})
+		}
+	default:
+		c.Kind, c.Name = after.kind(), after.name()
+		c.Attrs, c.Unchanged = differences(before.attrs(), after.attrs())
+	}
+	return c
+}
+
+// differences pairs attributes by name, in the order of the new ones.
+func differences(before, after []attr) (differing []change.Attr, same int) {
+	old := make(map[string]string, len(before))
+	for _, a := range before {
+		old[a.name] = a.value
+	}
+	for _, a := range after {
+		was, there := old[a.name]
+		delete(old, a.name)
+		if there && was == a.value {
+			same++
+			continue
+		}
+		differing = append(differing, change.Attr{Name: a.name, Before: was, After: a.value, ForcesReplace: a.fixed})
+	}
+	for _, a := range before {
+		if was, left := old[a.name]; left {
+			differing = append(differing, change.Attr{Name: a.name, Before: was})
+		}
+	}
+	return differing, same
+}

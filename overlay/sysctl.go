@@ -1,0 +1,114 @@
+package overlay
+
+import (
+	"strings"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
+)
+
+// sysctls are the kernel's switches that the pod network leans on.
+func (c *compiler) sysctls() {
+	for _, pods := range c.net.Pods {
+		switch pods.Family() {
+		case spec.IPv4:
+			c.Sysctls["net/ipv4/ip_forward"] = "1"
+			// IPv4 asks the link that a packet comes in by, which begins with
+			// conf/default and not with what ip_forward says (devinet.c).
+			for _, link := range c.Links {
+				c.Sysctls["net/ipv4/conf/"+link.Name+"/forwarding"] = "1"
+			}
+		case spec.IPv6:
+			c.Sysctls["net/ipv6/conf/all/forwarding"] = "1"
+			for _, link := range c.facts.RADefaults {
+				c.Sysctls[linkSysctl(link, "accept_ra")] = "2"
+			}
+			for _, link := range c.Links {
+				c.Sysctls[linkSysctl(link.Name, "disable_ipv6")] = "0"
+			}
+		}
+		if c.facts.BridgeNetfilter {
+			c.Sysctls[bridgeCall(pods.Family())] = "1"
+		}
+	}
+	if c.facts.IPv6 {
+		// A pod that advertises itself as a router must not become the host's
+		// default route (CVE-2020-10749), whatever family the pods have.
+		for name, link := range c.Links {
+			if link.MTU >= minMTUv6 {
+				c.Sysctls[linkSysctl(name, "accept_ra")] = "0"
+			}
+		}
+	}
+	if !c.facts.BridgeNetfilter {
+		c.Warnings = append(c.Warnings, "the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. "+
+			"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf")
+	}
+}
+
+// sysctls plans the switches: of the host first, and of our links when these
+// are there.
+func (d *differ) sysctls() {
+	for path, value := range d.want.Sysctls {
+		p, link := phaseSysctls, SysctlLink(path)
+		if _, ours := d.want.Links[link]; ours {
+			if d.blocked[link] {
+				continue
+			}
+			p = phaseLinkSysctls
+		}
+		after := sysctlEntry{path, value}
+		now, there := d.have.Sysctls[path]
+		switch {
+		case !there:
+			d.add(p, put(change.Create, after, nil, ""))
+		case d.gone[link]:
+			d.add(p, put(change.Replace, after, nil, reasonLinkReplaced))
+		case now != value:
+			d.add(p, put(change.Update, after, sysctlEntry{path, now}, ""))
+		}
+	}
+}
+
+// SysctlName is a switch's name as sysctl(8) writes it: dots separate, and a
+// dot in an interface's name becomes a slash.
+func SysctlName(path string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '/':
+			return '.'
+		case '.':
+			return '/'
+		}
+		return r
+	}, path)
+}
+
+// SysctlLink is the link that a switch belongs to, "" for one of the host.
+func SysctlLink(path string) string {
+	parts := strings.Split(path, "/")
+	if len(parts) == 5 && parts[2] == "conf" && parts[3] != "all" && parts[3] != "default" {
+		return parts[3]
+	}
+	return ""
+}
+
+// sysctlRank orders the host's switches: what keeps its own default route
+// comes before forwarding.
+func sysctlRank(op Op) int {
+	if s, ok := op.object.(sysctlEntry); ok && strings.HasSuffix(s.path, "/accept_ra") {
+		return 0
+	}
+	return 1
+}
+
+// linkSysctl is an IPv6 switch of one link.
+func linkSysctl(link, name string) string { return "net/ipv6/conf/" + link + "/" + name }
+
+// bridgeCall is the switch that shows bridged packets to the inet hooks.
+func bridgeCall(f spec.Family) string {
+	if f == spec.IPv4 {
+		return "net/bridge/bridge-nf-call-iptables"
+	}
+	return "net/bridge/bridge-nf-call-ip6tables"
+}
