@@ -54,7 +54,7 @@ func TestKilledApply(t *testing.T) {
 	n.sh("n1", clearSwitches)
 	before := n.snapshot("n1")
 	n.apply("n1", n.spec, reconcile.ModeApply)
-	whole := n.snapshot("n1")
+	whole := n.settled("n1")
 	n.apply("n1", nil, reconcile.ModeDestroy)
 
 	start := time.Now()
@@ -92,7 +92,7 @@ func TestKilledApply(t *testing.T) {
 		if i%3 == 2 {
 			n.apply("n1", n.spec, reconcile.ModeApply)
 			n.expectNothing(n.spec)
-			if after := n.snapshot("n1"); after != whole {
+			if after := n.settled("n1"); after != whole {
 				t.Fatalf("after %d killed runs:\n%s", i+1, difference(whole, after))
 			}
 			n.apply("n1", nil, reconcile.ModeDestroy)

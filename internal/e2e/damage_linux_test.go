@@ -81,7 +81,16 @@ func wholeNode(t *testing.T) (*network, string) {
 	n := up(t, cluster{backend: backendDirect, pods: dual})
 	n.sh("n1", "echo 1 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
 	n.apply("n1", n.spec, reconcile.ModeApply)
-	return n, n.snapshot("n1")
+	return n, n.settled("n1")
+}
+
+// settled is the snapshot of a node once the kernel has made the routes to its
+// IPv6 addresses, which it does a moment after the write (addrconf.c,
+// addrconf_dad_work).
+func (n *network) settled(node string) string {
+	n.t.Helper()
+	n.until(node, "[ $(ip -6 addr show scope global | grep -c inet6) = $(ip -6 route show table local type local | grep -vc 'fe80\\|^local ::1 ') ]")
+	return n.snapshot(node)
 }
 
 // TestDamages does every damage by itself: the plan sees it, one apply undoes
@@ -96,7 +105,7 @@ func TestDamages(t *testing.T) {
 			t.Errorf("%s: the plan does not see it", d.name)
 		}
 		n.expectNothing(n.spec)
-		if after := n.snapshot("n1"); after != whole {
+		if after := n.settled("n1"); after != whole {
 			t.Fatalf("%s is repaired to\n%s", d.name, difference(whole, after))
 		}
 	}
@@ -122,7 +131,7 @@ func TestDamagesTogether(t *testing.T) {
 		if plan := n.plan("n1", n.spec, reconcile.ModeApply); !plan.Empty() {
 			rt.Fatalf("after %s: a second plan is not empty: %+v", done, plan.Changes)
 		}
-		if after := n.snapshot("n1"); after != whole {
+		if after := n.settled("n1"); after != whole {
 			// The next case begins from here.
 			before := whole
 			whole = after
