@@ -67,7 +67,7 @@ type differ struct {
 	conflicts  []change.Conflict
 	warnings   []string
 
-	blocked     map[string]bool // wanted links whose name is taken: nothing on them is planned
+	blocked     map[string]bool // wanted links whose name is taken, and those that stay in their place: nothing on them is planned
 	leaving     map[string]bool // observed links that are deleted, with all that is on them
 	gone        map[string]bool // those of them that are deleted before anything new is written
 	flushed     map[string]bool // links whose MAC is written, which flushes their neighbours

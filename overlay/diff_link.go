@@ -10,20 +10,28 @@ import (
 )
 
 // links plans the bridge and the VTEPs, and notes what that does to the
-// objects on them.
+// objects on them. A link that is not wanted any more stays while the one that
+// is to take its place cannot be made.
 func (d *differ) links() {
+	refused := map[LinkType]bool{}
+	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {
+		want := d.want.Links[name]
+		d.link(want)
+		refused[want.Type] = refused[want.Type] || d.blocked[name]
+	}
 	for _, name := range slices.Sorted(maps.Keys(d.have.Links)) {
 		have := d.have.Links[name]
 		if _, wanted := d.want.Links[name]; wanted || !have.Marked() {
 			continue
 		}
 		p := d.roomPhase(have)
+		if refused[have.Type] && p != phaseMakeRoom {
+			d.blocked[name] = true
+			continue
+		}
 		d.gone[name], d.leaving[name] = p == phaseMakeRoom, true
 		d.loose(p, have)
 		d.warnPorts(name)
-	}
-	for _, name := range slices.Sorted(maps.Keys(d.want.Links)) {
-		d.link(d.want.Links[name])
 	}
 }
 
@@ -45,6 +53,9 @@ func (d *differ) warnPorts(bridge string) {
 // the same VNI and port, of which the kernel allows one.
 func (d *differ) roomPhase(have Link) phase {
 	for _, want := range d.want.Links {
+		if d.blocked[want.Name] {
+			continue
+		}
 		if there := d.have.Links[want.Name]; there.VXLAN != want.VXLAN && sameTunnel(want, have) {
 			return phaseMakeRoom
 		}

@@ -258,3 +258,42 @@ func TestPortThatIsGone(t *testing.T) {
 	h.apply(plan)
 	h.expectEmpty(h.plan(sp))
 }
+
+// TestRefusedLinkTakesNothingAway: where a link of another name cannot be made,
+// the one that was there, and what leads over it, stays until it can.
+func TestRefusedLinkTakesNothingAway(t *testing.T) {
+	c := cluster{nodes: 3, families: dual, underlay: dual, backend: vxlan()}
+	for name, test := range map[string]struct {
+		foreign string
+		alter   func(*cluster)
+		clear   string
+	}{
+		"VTEP":              {"ip link add vx9 type vxlan id 9 dstport 4790 local 192.0.2.11 dev eth0", func(c *cluster) { c.backend.Device.IPv4 = "vx9" }, "ip link del vx9"},
+		"VTEP, another VNI": {"ip link add vx9 type vxlan id 9 dstport 4790 local 192.0.2.11 dev eth0", func(c *cluster) { c.backend.Device.IPv4, c.backend.VNI = "vx9", 5 }, "ip link del vx9"},
+		"bridge":            {"ip link add br9 type veth peer name p9", func(c *cluster) { c.bridge = "br9" }, "ip link del br9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.sh("ip link add v1 type veth peer name p1; ip link set v1 up")
+			h.converge(c.spec())
+			h.sh("ip link set v1 master cni0; ip link set v1 type bridge_slave hairpin on")
+			h.sh(test.foreign)
+			before := h.sh("ip link show master cni0; ip -4 addr show scope global; ip -4 route; ip -4 neigh show nud permanent; bridge fdb show dev polder.1")
+			changed := c
+			test.alter(&changed)
+			plan := h.plan(changed.spec())
+			if len(plan.Conflicts) == 0 {
+				t.Fatal("no conflict")
+			}
+			h.apply(plan)
+			if after := h.sh("ip link show master cni0; ip -4 addr show scope global; ip -4 route; ip -4 neigh show nud permanent; bridge fdb show dev polder.1"); after != before {
+				t.Errorf("by\n%s\nit became\n%s\nand was\n%s", plan.text(), after, before)
+			}
+			if again := h.plan(changed.spec()); len(again.Ops) > 0 {
+				t.Errorf("a second plan is not empty:\n%s", again.text())
+			}
+			h.sh(test.clear)
+			h.converge(changed.spec())
+		})
+	}
+}
