@@ -12,14 +12,15 @@ import (
 // Desired is what the spec makes of one node, given the facts of its host.
 type Desired struct {
 	State
-	Pods     []netip.Prefix         // the pod CIDRs
-	Bridge   string                 // name of the bridge; "": no pod network
-	VTEPs    spec.PerFamily[string] // name by underlay family, "" where not used
-	Underlay spec.PerFamily[string] // interface by underlay family, "" where not used
-	Peers    []Peer                 // every other node, once for each pod family
-	Declared map[string]bool        // links that an endpoint of the spec attaches to the bridge
-	Findings []change.Conflict      // what this host cannot have as the spec wants it
-	Warnings []string               // worth knowing, nothing is done about it
+	Pods     []netip.Prefix             // the pod CIDRs
+	Bridge   string                     // name of the bridge; "": no pod network
+	VTEPs    spec.PerFamily[string]     // name by underlay family, "" where not used
+	Local    spec.PerFamily[netip.Addr] // the VTEPs' own addresses
+	Underlay spec.PerFamily[string]     // interface by underlay family, "" where not used
+	Peers    []Peer                     // every other node, once for each pod family
+	Declared map[string]bool            // links that an endpoint of the spec attaches to the bridge
+	Findings []change.Conflict          // what this host cannot have as the spec wants it
+	Warnings []string                   // worth knowing, nothing is done about it
 }
 
 // Peer is another node's pod subnet and how this node reaches it.
@@ -230,6 +231,7 @@ func (c *compiler) vteps() {
 		}
 		name := c.net.Backend.Device.Get(family)
 		c.VTEPs.Set(family, name)
+		c.Local.Set(family, u.local)
 		if there := c.facts.Links[name]; there.Master != "" {
 			c.Ports[name] = Port{Up: there.Up} // a port would bridge what it has to route
 		}

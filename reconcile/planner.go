@@ -115,7 +115,9 @@ func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
 	if sp.Network != nil {
 		v.wanted = nft.Ruleset{nft.Merge(
 			nat.Compile(sp, node),
-			guard.Compile(sp, node, guard.Links{Bridge: v.desired.Bridge, VTEPs: v.desired.VTEPs, Underlay: v.desired.Underlay}),
+			guard.Compile(sp, node, guard.Links{
+				Bridge: v.desired.Bridge, VTEPs: v.desired.VTEPs, Underlay: v.desired.Underlay, Local: v.desired.Local,
+			}),
 		)}
 	}
 	if err := p.readSysctls(v); err != nil {

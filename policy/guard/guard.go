@@ -15,6 +15,9 @@ type Links struct {
 	Bridge   string
 	VTEPs    spec.PerFamily[string] // by underlay family, "" where there is none
 	Underlay spec.PerFamily[string] // by address family, "" where the node has no address
+	// Local are the VTEPs' own addresses, by underlay family: the node's, or
+	// what that is translated to on the way here.
+	Local spec.PerFamily[netip.Addr]
 }
 
 // The names of our chains and sets.
@@ -157,8 +160,8 @@ func (g *guard) untrackedOut() []nft.Rule {
 func (g *guard) untracked(between func(spec.Family, nft.Data) []nft.Statement) []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range g.underlays() {
-		if own, ok := g.node.Address(f); ok {
-			match := append([]nft.Statement{g.vxlan()}, between(f, nft.Addr(own.Addr))...)
+		if own := g.links.Local.Get(f); own.IsValid() {
+			match := append([]nft.Statement{g.vxlan()}, between(f, nft.Addr(own))...)
 			rules = append(rules, nft.NewRule("VXLAN between nodes", append(match, nft.Do(nft.Notrack{}))...))
 		}
 	}

@@ -119,7 +119,7 @@ func (n *network) podNetwork(k int) {
 
 func (n *network) rules(node *spec.Node) {
 	n.t.Helper()
-	want := nft.Merge(nat.Compile(n.spec, node), Compile(n.spec, node, n.links()))
+	want := nft.Merge(nat.Compile(n.spec, node), Compile(n.spec, node, n.links(node)))
 	err := n.Node(node.Name).Do(func() error {
 		w, err := nft.OpenWriter()
 		if err != nil {
@@ -141,8 +141,11 @@ func (n *network) rules(node *spec.Node) {
 	}
 }
 
-func (n *network) links() Links {
+func (n *network) links(node *spec.Node) Links {
 	links := testLinks
+	for _, a := range node.Addresses {
+		links.Local.Set(spec.FamilyOf(a.Addr), a.Addr)
+	}
 	if n.spec.Network.Backend.Type == spec.HostGW {
 		links.VTEPs = spec.PerFamily[string]{}
 	}

@@ -56,6 +56,7 @@ var testLinks = Links{
 	Bridge:   "cni0",
 	VTEPs:    spec.PerFamily[string]{IPv4: "vx4", IPv6: "vx6"},
 	Underlay: spec.PerFamily[string]{IPv4: "eth0", IPv6: "eth0"},
+	Local:    spec.PerFamily[netip.Addr]{IPv4: netip.MustParseAddr("192.0.2.11"), IPv6: netip.MustParseAddr("2001:db8:1::11")},
 }
 
 func TestCompileGolden(t *testing.T) {
@@ -66,16 +67,19 @@ func TestCompileGolden(t *testing.T) {
 		n.Addresses = n.Addresses[:1]
 	}
 	v4links := testLinks
-	v4links.VTEPs.IPv6, v4links.Underlay.IPv6 = "", ""
+	v4links.VTEPs.IPv6, v4links.Underlay.IPv6, v4links.Local.IPv6 = "", "", netip.Addr{}
+	translated := testLinks // on the way from the address that the peers know
+	translated.Local.IPv4 = netip.MustParseAddr("10.0.0.5")
 	for name, c := range map[string]struct {
 		spec  *spec.Spec
 		links Links
 	}{
-		"vxlan":          {twoNodes(spec.VXLAN, &spec.Masquerade{}), testLinks},
-		"vxlan-unnated":  {twoNodes(spec.VXLAN, nil), testLinks},
-		"vxlan-excepted": {twoNodes(spec.VXLAN, &spec.Masquerade{Except: []netip.Prefix{prefix("192.0.2.11/32"), prefix("2001:db8:1::12/128")}}), testLinks},
-		"vxlan-ipv4only": {v4underlay, v4links},
-		"host-gw":        {twoNodes(spec.HostGW, nil), hostGW},
+		"vxlan-translated": {twoNodes(spec.VXLAN, &spec.Masquerade{}), translated},
+		"vxlan":            {twoNodes(spec.VXLAN, &spec.Masquerade{}), testLinks},
+		"vxlan-unnated":    {twoNodes(spec.VXLAN, nil), testLinks},
+		"vxlan-excepted":   {twoNodes(spec.VXLAN, &spec.Masquerade{Except: []netip.Prefix{prefix("192.0.2.11/32"), prefix("2001:db8:1::12/128")}}), testLinks},
+		"vxlan-ipv4only":   {v4underlay, v4links},
+		"host-gw":          {twoNodes(spec.HostGW, nil), hostGW},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := Compile(c.spec, c.spec.Nodes[0], c.links).String()
