@@ -173,13 +173,20 @@ func (w *Writer) writeLink(op Op) error {
 // ports'. Only a write that changes it counts (br_device.c, br_change_mtu;
 // dev.c, __dev_set_mtu), and the MTU in the request that creates does not.
 func (w *Writer) pinMTU(l netlink.Link, mtu int) error {
-	for _, m := range []int{mtu + 1, mtu} {
+	other := mtu + 1
+	if mtu == maxMTU {
+		other = mtu - 1
+	}
+	for _, m := range []int{other, mtu} {
 		if err := w.handle.LinkSetMTU(l, m); err != nil {
 			return fmt.Errorf("setting mtu %d: %w", m, err)
 		}
 	}
 	return nil
 }
+
+// maxMTU is a bridge's largest (if_ether.h, ETH_MAX_MTU).
+const maxMTU = 65535
 
 func (w *Writer) createLink(want Link) error {
 	attrs := netlink.NewLinkAttrs()

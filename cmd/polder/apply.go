@@ -95,26 +95,23 @@ type applier interface {
 	Apply(ctx context.Context, plan *reconcile.Plan, report func(reconcile.Outcome)) (*reconcile.Result, error)
 }
 
-// apply does what the plan says. An empty plan is not applied, but its
-// result is told all the same where a program reads.
+// apply does what the plan says. One that is empty changes nothing, but what
+// was remembered and is no longer needed is forgotten.
 func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reconcile.Plan, text view.Text) error {
-	result := &reconcile.Result{}
 	var outcomes []reconcile.Outcome
-	var ended, writing error
-	if !plan.Empty() {
-		p := progress{c: c, out: a.out, text: text, total: len(plan.Changes)}
-		result, ended = applier.Apply(ctx, plan, func(o reconcile.Outcome) {
-			outcomes = append(outcomes, o)
-			// A terminal that has gone away is no reason to leave the node
-			// half done: the apply goes on and the error is told at the end.
-			writing = errors.Join(writing, p.report(o))
-		})
-		if result == nil {
-			result = &reconcile.Result{}
-		}
-		if ctx.Err() != nil {
-			ended = errors.New("interrupted; what is done stays done, and another " + string(plan.Mode) + " goes on from there")
-		}
+	var writing error
+	p := progress{c: c, out: a.out, text: text, total: len(plan.Changes)}
+	result, ended := applier.Apply(ctx, plan, func(o reconcile.Outcome) {
+		outcomes = append(outcomes, o)
+		// A terminal that has gone away is no reason to leave the node half
+		// done: the apply goes on and the error is told at the end.
+		writing = errors.Join(writing, p.report(o))
+	})
+	if result == nil {
+		result = &reconcile.Result{}
+	}
+	if ctx.Err() != nil {
+		ended = errors.New("interrupted; what is done stays done, and another " + string(plan.Mode) + " goes on from there")
 	}
 	// The outcomes are those reported, not those of the result: an apply that
 	// ends early may have none to return.
@@ -122,7 +119,7 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 	switch {
 	case c.asJSON:
 		writing = errors.Join(writing, view.WriteJSON(a.out, model))
-	case !plan.Empty():
+	case !plan.Empty() || ended != nil:
 		writing = errors.Join(writing, model.WriteText(a.out, text))
 	}
 	if writing != nil {

@@ -15,9 +15,7 @@ type site struct {
 	pods     families
 	network  string    // more of the network block
 	address  [2]string // n1's underlay address of each family
-	peers    [2]string // those of its two peers, with a %d for the number
 	node     string    // more of n1's block
-	onePeer  bool
 	noPrefix bool
 }
 
@@ -25,9 +23,6 @@ func (s site) spec(t *testing.T) *spec.Spec {
 	t.Helper()
 	if s.address[0] == "" {
 		s.address = [2]string{"192.0.2.11", "2001:db8:2::11"}
-	}
-	if s.peers[0] == "" {
-		s.peers = [2]string{"192.0.2.1%d", "2001:db8:2::1%d"}
 	}
 	length := [2]string{"/24", "/64"}
 	if s.noPrefix {
@@ -38,7 +33,7 @@ func (s site) spec(t *testing.T) *spec.Spec {
 	for i := 1; i <= 3; i++ {
 		a, more := s.address, s.node
 		if i > 1 {
-			a, more = [2]string{fmt.Sprintf(s.peers[0], i), fmt.Sprintf(s.peers[1], i)}, ""
+			a, more = [2]string{fmt.Sprintf("192.0.2.1%d", i), fmt.Sprintf("2001:db8:2::1%d", i)}, ""
 		}
 		fmt.Fprintf(&b, "node \"n%d\" {\n  addresses = %s\n  subnets = %s\n  %s\n}\n", i, s.pods.list(a[0]+length[0], a[1]+length[1]),
 			s.pods.list(fmt.Sprintf("10.244.%d.0/24", i), fmt.Sprintf("fd00:10:244:%d::/64", i)), more)
