@@ -5,6 +5,8 @@ package overlay
 import (
 	"context"
 	"errors"
+
+	"github.com/poldernet/polder/spec"
 )
 
 var errNotLinux = errors.New("this host's kernel is not Linux: polder can validate a spec here, but neither read nor change a network")
@@ -25,6 +27,9 @@ func (*Reader) Read(context.Context, Scope) (State, Facts, error) {
 
 // Sysctls fails.
 func (*Reader) Sysctls([]string) (map[string]string, error) { return nil, errNotLinux }
+
+// ForwardingResets fails.
+func (*Reader) ForwardingResets(spec.Family) (map[string]string, error) { return nil, errNotLinux }
 
 // Writer writes nothing here.
 type Writer struct{}

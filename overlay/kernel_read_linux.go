@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // Reader reads the network of the namespace in which it was opened. It has no
@@ -305,6 +308,35 @@ func (r *Reader) Sysctls(paths []string) (map[string]string, error) {
 		values[path] = strings.TrimSpace(string(b))
 	}
 	return values, nil
+}
+
+// ForwardingResets reads the switches that the kernel sets along with a
+// family's forwarding, and that now have another value than they would get when
+// it is switched off: forwarding of single links, and for IPv4 that redirects
+// are not accepted (devinet.c, inet_forward_change; addrconf.c,
+// addrconf_forward_change).
+func (r *Reader) ForwardingResets(f spec.Family) (map[string]string, error) {
+	exceptions := map[string]string{}
+	files, err := filepath.Glob(sysctlFile("net/" + f.String() + "/conf/*/forwarding"))
+	if err != nil {
+		return nil, fmt.Errorf("listing forwarding of links: %w", err)
+	}
+	wanted := map[string]string{"net/ipv4/conf/all/accept_redirects": "0"}
+	if f == spec.IPv6 {
+		clear(wanted)
+	}
+	for _, file := range files {
+		if path := strings.TrimPrefix(file, sysctlFile("")+"/"); !strings.HasSuffix(path, "/conf/all/forwarding") {
+			wanted[path] = "1"
+		}
+	}
+	values, err := r.Sysctls(slices.Collect(maps.Keys(wanted)))
+	for path, value := range values {
+		if value == wanted[path] {
+			exceptions[path] = value
+		}
+	}
+	return exceptions, err
 }
 
 // sysctlFile is the file of a switch. /proc/sys/net shows the namespace of the

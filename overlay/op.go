@@ -6,8 +6,9 @@ import "github.com/poldernet/polder/internal/change"
 // there) or deleted.
 type Op struct {
 	Change change.Change
-	// Hidden marks the first half of a replacement, which the second half
-	// shows: all links that go make room before any comes.
+	// Hidden marks what another operation shows: the first half of a
+	// replacement, since all links that go make room before any comes; and what
+	// the kernel changes with a switch and has to be changed back.
 	Hidden bool
 	delete bool
 	object object

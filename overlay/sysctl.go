@@ -12,14 +12,14 @@ func (c *compiler) sysctls() {
 	for _, pods := range c.net.Pods {
 		switch pods.Family() {
 		case spec.IPv4:
-			c.Sysctls["net/ipv4/ip_forward"] = "1"
+			c.Sysctls[ForwardingSwitch(spec.IPv4)] = "1"
 			// IPv4 asks the link that a packet comes in by, which begins with
 			// conf/default and not with what ip_forward says (devinet.c).
 			for _, link := range c.Links {
 				c.Sysctls["net/ipv4/conf/"+link.Name+"/forwarding"] = "1"
 			}
 		case spec.IPv6:
-			c.Sysctls["net/ipv6/conf/all/forwarding"] = "1"
+			c.Sysctls[ForwardingSwitch(spec.IPv6)] = "1"
 			for _, link := range c.facts.RADefaults {
 				c.Sysctls[linkSysctl(link, "accept_ra")] = "2"
 			}
@@ -68,6 +68,22 @@ func (d *differ) sysctls() {
 			d.add(p, put(change.Update, after, sysctlEntry{path, now}, ""))
 		}
 	}
+}
+
+// ForwardingSwitch is the switch by which a host forwards a family.
+func ForwardingSwitch(f spec.Family) string {
+	if f == spec.IPv4 {
+		return "net/ipv4/ip_forward"
+	}
+	return "net/ipv6/conf/all/forwarding"
+}
+
+// SetSysctl is the operation that writes a switch of which the spec says
+// nothing.
+func SetSysctl(path, before, after string, hidden bool) Op {
+	op := put(change.Update, sysctlEntry{path, after}, sysctlEntry{path, before}, "")
+	op.Hidden = hidden
+	return op
 }
 
 // SysctlName is a switch's name as sysctl(8) writes it: dots separate, and a

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
+	"github.com/poldernet/polder/spec"
 )
 
 // Applier is a Planner that can also write. While it is open, no other polder
@@ -135,8 +137,7 @@ func (r *applying) objects(ctx context.Context) {
 		}
 		return
 	}
-	known := r.plan.work.view.memory
-	if err := known.remember(ops, r.plan.work.view.desired.Owns).saveOver(known, r.options.StateDir); err != nil {
+	if err := r.remember(ops); err != nil {
 		ops = r.withoutForeign(ops, err)
 	}
 	r.network.Apply(ctx, ops, func(i int, err error) {
@@ -144,6 +145,26 @@ func (r *applying) objects(ctx context.Context) {
 			r.outcome(Outcome{ops[i].Change, err})
 		}
 	})
+}
+
+// remember keeps the values from before, and those that the kernel is about to
+// set along with a forwarding switch.
+func (r *applying) remember(ops []overlay.Op) error {
+	known := r.plan.work.view.memory
+	next := known.remember(ops, r.plan.work.view.desired.Owns)
+	for _, family := range spec.Families {
+		path := overlay.ForwardingSwitch(family)
+		_, before := known.Sysctls[path]
+		if _, noted := next.Sysctls[path]; !noted || before {
+			continue
+		}
+		resets, err := r.Planner.network.ForwardingResets(family)
+		if err != nil {
+			return err
+		}
+		maps.Copy(next.Resets, resets)
+	}
+	return next.saveOver(known, r.options.StateDir)
 }
 
 // withoutForeign leaves out the operations that change what is not ours: with

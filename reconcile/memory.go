@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/poldernet/polder/overlay"
+	"github.com/poldernet/polder/spec"
 )
 
 // memory is what we changed on objects that are not ours, so that it can be
@@ -22,6 +23,9 @@ type memory struct {
 	Version int                   `json:"version"`
 	Sysctls map[string]remembered `json:"sysctls"` // by path below /proc/sys
 	Masters map[string]remembered `json:"masters"` // by link
+	// Resets are values that the kernel overwrote, or will, along with a
+	// forwarding switch, by path below /proc/sys.
+	Resets map[string]string `json:"resets,omitempty"`
 }
 
 // remembered is one value, as it was and as we wrote it, or were about to.
@@ -41,7 +45,7 @@ func (r remembered) isOurs(value string) bool {
 const memoryVersion = 1
 
 func newMemory() memory {
-	return memory{memoryVersion, map[string]remembered{}, map[string]remembered{}}
+	return memory{memoryVersion, map[string]remembered{}, map[string]remembered{}, map[string]string{}}
 }
 
 func memoryFile(dir string) string { return filepath.Join(dir, "remembered.json") }
@@ -69,11 +73,11 @@ func loadMemory(dir string) (memory, error) {
 // nothing leaves no file. Where nothing is new nothing is written: a state
 // directory that has become read-only is then no hindrance.
 func (m memory) saveOver(old memory, dir string) error {
-	if maps.Equal(m.Sysctls, old.Sysctls) && maps.Equal(m.Masters, old.Masters) {
+	if maps.Equal(m.Sysctls, old.Sysctls) && maps.Equal(m.Masters, old.Masters) && maps.Equal(m.Resets, old.Resets) {
 		return nil
 	}
 	file := memoryFile(dir)
-	if len(m.Sysctls) == 0 && len(m.Masters) == 0 {
+	if len(m.Sysctls)+len(m.Masters)+len(m.Resets) == 0 {
 		for _, name := range []string{file, unfinished(file)} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("forgetting what was remembered: %w", err)
@@ -148,7 +152,8 @@ func (m memory) restore(desired *overlay.Desired, observed overlay.State) {
 func (m memory) remember(ops []overlay.Op, ours func(link string) bool) memory {
 	next := m.clone()
 	for _, op := range ops {
-		if path, before, after, ok := op.Sysctl(); ok && !ours(overlay.SysctlLink(path)) {
+		path, before, after, ok := op.Sysctl()
+		if _, reset := m.Resets[path]; ok && !reset && !ours(overlay.SysctlLink(path)) {
 			note(next.Sysctls, path, before, after)
 		}
 		if link, before, after, ok := op.Enslaved(); ok && !ours(link) {
@@ -172,6 +177,35 @@ func note(values map[string]remembered, key, before, after string) {
 	}
 }
 
+// resetBy is the forwarding switch with which the kernel sets another one.
+func resetBy(path string) string {
+	if strings.HasPrefix(path, "net/ipv6/") {
+		return overlay.ForwardingSwitch(spec.IPv6)
+	}
+	return overlay.ForwardingSwitch(spec.IPv4)
+}
+
+// resets are the operations that put back what the kernel sets along with a
+// forwarding switch that is put back, or was by a run that did not come so far.
+func (m memory) resets(desired *overlay.Desired, observed overlay.State) []overlay.Op {
+	var ops []overlay.Op
+	for _, path := range slices.Sorted(maps.Keys(m.Resets)) {
+		by := resetBy(path)
+		r, known := m.Sysctls[by]
+		want, wanted := desired.Sysctls[by]
+		now, there := observed.Sysctls[path]
+		putBack := known && want == r.Before && r.isOurs(observed.Sysctls[by])
+		switch {
+		case !there || wanted && want != "0":
+		case putBack:
+			ops = append(ops, overlay.SetSysctl(path, now, m.Resets[path], true))
+		case now != m.Resets[path]:
+			ops = append(ops, overlay.SetSysctl(path, now, m.Resets[path], false))
+		}
+	}
+	return ops
+}
+
 // forget drops what has been put back, or has been changed by others, so that
 // nothing is left to restore.
 func (m memory) forget(desired *overlay.Desired, observed overlay.State) memory {
@@ -182,6 +216,12 @@ func (m memory) forget(desired *overlay.Desired, observed overlay.State) memory 
 			next.Sysctls[path] = remembered{Before: r.Before, Ours: r.Ours}
 		case !r.isOurs(now) && desired.Sysctls[path] != r.Ours:
 			delete(next.Sysctls, path)
+		}
+	}
+	for path, value := range m.Resets {
+		_, switched := next.Sysctls[resetBy(path)]
+		if now, there := observed.Sysctls[path]; !switched && (now == value || !there) {
+			delete(next.Resets, path)
 		}
 	}
 	for link, r := range m.Masters {
@@ -203,6 +243,9 @@ func (m memory) clone() memory {
 	for k, v := range m.Masters {
 		c.Masters[k] = v
 	}
+	for k, v := range m.Resets {
+		c.Resets[k] = v
+	}
 	return c
 }
 
@@ -210,6 +253,9 @@ func (m memory) clone() memory {
 func (m memory) sysctls() []string {
 	paths := make([]string, 0, len(m.Sysctls))
 	for path := range m.Sysctls {
+		paths = append(paths, path)
+	}
+	for path := range m.Resets {
 		paths = append(paths, path)
 	}
 	return paths

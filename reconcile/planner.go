@@ -179,6 +179,7 @@ func (v *view) plan(mode Mode, node string) *Plan {
 		w.network = overlay.Release(v.observed)
 	} else {
 		w.network = overlay.Diff(v.desired, v.observed)
+		w.network.Ops = append(w.network.Ops, v.memory.resets(v.desired, v.observed)...)
 	}
 	w.rules = nft.Diff(v.wanted, v.rules)
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}

@@ -128,3 +128,36 @@ func TestNothingCanBeRemembered(t *testing.T) {
 	}
 	n.sh("n1", "umount "+dir)
 }
+
+// TestWhatForwardingTakesAlong: on a host that refuses redirects, and forwards
+// on one link alone, the kernel overwrites both when forwarding is switched on
+// and off. Destroy puts them back, also when a spec without IPv6 came between,
+// or one that was killed before it had put back everything.
+func TestWhatForwardingTakesAlong(t *testing.T) {
+	const all = "grep -H . /proc/sys/net/ipv[46]/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_redirects"
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches+`; ip link add apart0 type veth peer name apart1
+		echo 0 >ipv4/conf/all/accept_redirects
+		echo 1 >ipv4/conf/apart0/forwarding; echo 1 >ipv6/conf/apart1/forwarding; echo 1 >ipv4/conf/default/forwarding`)
+	before := n.sh("n1", all)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	if during := n.sh("n1", all); during == before {
+		t.Fatal("forwarding changes nothing: the test shows nothing")
+	}
+	only4, _ := cluster{backend: backendVXLAN, pods: ipv4}.text()
+	n.apply("n1", load(t, only4), reconcile.ModeApply)
+	n.expectNothing(load(t, only4))
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if after := n.sh("n1", all); after != before {
+		t.Errorf("destroy leaves\n%s", difference(before, after))
+	}
+	n.expectForgotten("n1")
+
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.sh("n1", "echo 0 >/proc/sys/net/ipv4/ip_forward") // and killed
+	n.apply("n1", nil, reconcile.ModeDestroy)
+	if after := n.sh("n1", all); after != before {
+		t.Errorf("a second destroy leaves\n%s", difference(before, after))
+	}
+	n.expectForgotten("n1")
+}
