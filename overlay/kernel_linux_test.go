@@ -297,3 +297,11 @@ func TestRefusedLinkTakesNothingAway(t *testing.T) {
 		})
 	}
 }
+
+// TestHostWithoutAddresses: where nothing in the namespace shows yet that the
+// kernel keeps the protocol of an address, the second plan is empty all the same.
+func TestHostWithoutAddresses(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip addr flush dev lo; ip link set lo down; ip -6 addr flush scope link")
+	h.converge(cluster{nodes: 2, families: onlyIPv4, underlay: onlyIPv4, backend: vxlan()}.spec())
+}

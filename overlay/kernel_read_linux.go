@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -47,7 +48,7 @@ func (r *Reader) Close() error {
 // Read reads the state and the facts. Sysctls are not part of it, see Sysctls.
 func (r *Reader) Read(ctx context.Context, scope Scope) (State, Facts, error) {
 	read := reading{Reader: r, scope: scope, state: NewState(scope.peers)}
-	read.facts = Facts{Paths: map[netip.Addr]HostPath{}}
+	read.facts = Facts{Paths: map[netip.Addr]HostPath{}, AddressProtocol: keepsAddressProtocol()}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -95,8 +96,8 @@ func (r *reading) readLinks(context.Context) error {
 			r.state.Links[l.Name] = l.Link
 		}
 		for _, a := range l.addresses {
-			// Since Linux 5.18 the kernel marks addresses of its own, that of
-			// the loopback first; before, it keeps no protocol at all.
+			// An older kernel may have it from a newer one: then it marks the
+			// addresses of its own, that of the loopback first.
 			r.facts.AddressProtocol = r.facts.AddressProtocol || a.Protocol != 0
 			if wanted && !a.Prefix.Addr().IsLinkLocalUnicast() { // which is the kernel's own
 				r.state.Addresses[a.AddressKey] = a.Address
@@ -308,6 +309,20 @@ func (r *Reader) Sysctls(paths []string) (map[string]string, error) {
 		values[path] = strings.TrimSpace(string(b))
 	}
 	return values, nil
+}
+
+// keepsAddressProtocol says that the kernel is Linux 5.18 or later, which keeps
+// the protocol of an address (IFA_PROTO).
+func keepsAddressProtocol() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 5 || major == 5 && minor >= 18
 }
 
 // ForwardingResets reads the switches that the kernel sets along with a
