@@ -118,6 +118,21 @@ func (c transcript) run(ctx context.Context, l *lab.Lab) ([]byte, error) {
 // after it has built polder.
 var besideLab = map[string][]string{"./task demo": {"lab", "demo"}}
 
+// documentLab is what documents are read in: the richest example.
+func documentLab(t *testing.T) *lab.Lab {
+	t.Helper()
+	l, err := upExample("dual-stack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
 // TestDocumentsTellTheTruth runs what the documents show, each document in a
 // lab of its own, and compares what is printed.
 func TestDocumentsTellTheTruth(t *testing.T) {
@@ -132,15 +147,7 @@ func TestDocumentsTellTheTruth(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			l, err := upExample("dual-stack")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := l.Close(); err != nil {
-					t.Error(err)
-				}
-			})
+			l := documentLab(t)
 			for _, c := range commands {
 				out, err := c.run(t.Context(), l)
 				if err != nil {
@@ -186,15 +193,7 @@ func TestDocumentedCommandsRun(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			l, err := upExample("dual-stack")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := l.Close(); err != nil {
-					t.Error(err)
-				}
-			})
+			l := documentLab(t)
 			for _, command := range commands {
 				answer := ""
 				if strings.HasSuffix(command, "polder apply") {
