@@ -1,0 +1,86 @@
+package reconcile
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/poldernet/polder/internal/change"
+)
+
+// Condition is how a daemon stands at one instant, as it knows itself. It is a
+// value; whoever has it may keep it.
+type Condition struct {
+	Node    string
+	Started time.Time
+	Spec    SpecCondition
+	InSync  bool      // the kernel holds what the spec says, and nothing is in the way
+	Since   time.Time // since when that is so, or is not
+	Ready   bool      // has been in sync since the daemon started
+	Held    Mode      // ModeDestroy, ModeRelease: nothing is repaired until an apply; "": it is
+	// What is wrong now.
+	Failures  []Failure
+	Conflicts []change.Conflict
+	Warnings  []string
+	Counters  Counters
+}
+
+// SpecCondition says which spec is in force.
+type SpecCondition struct {
+	Path   string
+	Loaded time.Time // when the one in force was read
+	Err    error     // what is wrong with the files now; the last good spec is in force
+	// Restored says that the one in force was kept from an earlier run, because
+	// the files have had errors since the daemon started.
+	Restored bool
+}
+
+// Counters count since the daemon started.
+type Counters struct {
+	Changes map[ChangeCount]uint64
+	Rounds  map[Cause]uint64
+	// Notifications of the kernel, and those of them that led to a reading.
+	Seen, Relevant Notifications
+	Lost           uint64 // times that notifications were lost
+	Specs          uint64 // that came into force
+	Rejected       uint64 // that had errors
+	RoundTime      time.Duration
+}
+
+// ChangeCount is what changes are counted by.
+type ChangeCount struct {
+	Kind   string
+	Action change.Action
+	Repair bool // the object had been right before
+	Failed bool
+}
+
+// Notifications counts them by where they come from.
+type Notifications struct{ RTNetlink, NFTables uint64 }
+
+// String is one line for the service manager.
+func (c Condition) String() string {
+	var parts []string
+	switch {
+	case c.Held != "":
+		parts = append(parts, fmt.Sprintf("held since %s: nothing is repaired until an apply", c.Held))
+	case c.Spec.Loaded.IsZero():
+		parts = append(parts, "no spec is in force")
+	case c.InSync:
+		parts = append(parts, "in sync with the spec")
+	default:
+		parts = append(parts, "not in sync with the spec")
+	}
+	if c.Spec.Err != nil {
+		parts = append(parts, "the spec's files have errors")
+	}
+	for _, n := range []struct {
+		count int
+		what  string
+	}{{len(c.Failures), "failing"}, {len(c.Conflicts), "in conflict"}} {
+		if n.count > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n.count, n.what))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
