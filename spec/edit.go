@@ -109,6 +109,7 @@ type editor struct {
 	decl       *declarations
 	free       []*allocator // by pod family, IPv4 first
 	insertions map[string][]insertion
+	lineEnds   map[string][]int // as lexed, of the files in which lineEnd has looked
 }
 
 // insertion is a text to put in the place of another, mostly an empty one.
@@ -120,7 +121,11 @@ type insertion struct {
 // startEdit reads a spec. Mistakes that do not touch which subnets are free
 // are left to the end: the edit may be what mends them.
 func startEdit(path string, in Inputs) (*editor, hcl.Diagnostics) {
-	e := &editor{Edit: &Edit{Config: &Config{path: path}}, insertions: make(map[string][]insertion)}
+	e := &editor{
+		Edit:       &Edit{Config: &Config{path: path}},
+		insertions: make(map[string][]insertion),
+		lineEnds:   make(map[string][]int),
+	}
 	sources, diags := readSources(path)
 	if diags.HasErrors() {
 		return e, diags
@@ -207,21 +212,31 @@ func (e *editor) addAttribute(block *hclsyntax.Block, text string) {
 		line := src[bytes.LastIndexByte(src[:attr.SrcRange.Start.Byte], '\n')+1 : attr.SrcRange.Start.Byte]
 		indent = string(line[:len(line)-len(bytes.TrimLeft(line, " \t"))])
 	}
-	at := lineEnd(src, behind)
+	at := e.lineEnd(file, behind)
 	e.insert(file, insertion{at, at, indent + text + "\n"})
 }
 
 // lineEnd is where the line behind the one of pos begins. Comments that span
-// lines do not end one.
-func lineEnd(src []byte, pos int) int {
-	// Positions of the tokens are those in src: its errors were found before.
-	tokens, _ := hclsyntax.LexConfig(src[pos:], "", hcl.InitialPos)
-	for _, t := range tokens {
-		if t.Type == hclsyntax.TokenNewline || t.Type == hclsyntax.TokenComment && bytes.HasSuffix(t.Bytes, []byte("\n")) {
-			return pos + t.Range.End.Byte
+// lines do not end one. A file is lexed once: an edit of 5,000 nodes asks as
+// often.
+func (e *editor) lineEnd(file string, pos int) int {
+	src := e.Config.files[file].Bytes
+	ends, ok := e.lineEnds[file]
+	if !ok {
+		// Positions of the tokens are those in src: its errors were found before.
+		tokens, _ := hclsyntax.LexConfig(src, file, hcl.InitialPos)
+		for _, t := range tokens {
+			if t.Type == hclsyntax.TokenNewline || t.Type == hclsyntax.TokenComment && bytes.HasSuffix(t.Bytes, []byte("\n")) {
+				ends = append(ends, t.Range.End.Byte)
+			}
 		}
+		e.lineEnds[file] = ends
 	}
-	return len(src)
+	i, _ := slices.BinarySearch(ends, pos+1)
+	if i == len(ends) {
+		return len(src)
+	}
+	return ends[i]
 }
 
 // addNode puts a node block where the others are.
@@ -242,9 +257,10 @@ func (e *editor) addNode(a Assignment, addresses []string) hcl.Diagnostics {
 	}
 	src := e.Config.files[file].Bytes
 	at := len(src)
-	for _, block := range body.Blocks {
+	for _, block := range slices.Backward(body.Blocks) {
 		if block.Type == nodeBlock.name {
-			at = lineEnd(src, block.CloseBraceRange.End.Byte)
+			at = e.lineEnd(file, block.CloseBraceRange.End.Byte)
+			break
 		}
 	}
 	text := fmt.Sprintf("node %s {\n  addresses = [%s]\n", quote(a.Node), quoteList(addresses))

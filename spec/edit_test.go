@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -96,6 +98,34 @@ func TestAssignKeepsLineEnds(t *testing.T) {
 	}
 	if want := fmt.Sprintf(text, "  subnets = [\"10.244.1.0/24\"]\r\n"); spaces(string(got)) != spaces(want) {
 		t.Errorf("the file became %q", got)
+	}
+}
+
+// TestEditGrowsWithTheFile gives subnets to every node of a file and of one four
+// times as large, which is to cost four times as much memory, not sixteen times.
+func TestEditGrowsWithTheFile(t *testing.T) {
+	allocated := func(nodes int, edit func(path string) (*spec.Edit, hcl.Diagnostics)) uint64 {
+		w := newWorkbench(t)
+		w.put(t, map[string]string{"polder.hcl": regexp.MustCompile(`  subnets .*\n`).ReplaceAllString(largeSpec(nodes, false), "")})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		e, diags := edit(string(w))
+		runtime.ReadMemStats(&after)
+		if diags.HasErrors() || len(e.Assignments) == 0 {
+			t.Fatalf("%s", rendered(t, e.Config, diags))
+		}
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	for name, edit := range map[string]func(path string) (*spec.Edit, hcl.Diagnostics){
+		"assign": func(path string) (*spec.Edit, hcl.Diagnostics) { return spec.Assign(path, spec.Inputs{}) },
+		"add": func(path string) (*spec.Edit, hcl.Diagnostics) {
+			return spec.AddNode(path, spec.Inputs{}, "new", "172.16.255.1/16")
+		},
+	} {
+		small, large := allocated(50, edit), allocated(200, edit)
+		if ratio := float64(large) / float64(small); ratio > 6 {
+			t.Errorf("%s: four times the nodes cost %.1f times the memory", name, ratio)
+		}
 	}
 }
 
