@@ -71,12 +71,15 @@ func (d Data) Maps(v Verdict) Element { return Element{Key: d, Verdict: v} }
 // PrefixElements are the elements of an interval set that holds the prefixes.
 // A prefix inside another is left out, as the kernel refuses overlaps.
 func PrefixElements(prefixes []netip.Prefix) []Element {
-	var out []Element
-	for i, p := range prefixes {
-		covered := slices.ContainsFunc(prefixes[:i], func(q netip.Prefix) bool { return covers(q, p) }) ||
-			slices.ContainsFunc(prefixes[i+1:], func(q netip.Prefix) bool { return covers(q, p) && q.Masked() != p.Masked() })
-		if !covered {
+	// A prefix sorts before what it covers, and after both comes only what
+	// neither covers or the wider one does, too.
+	sorted := slices.SortedFunc(slices.Values(prefixes), netip.Prefix.Compare)
+	out := make([]Element, 0, len(sorted))
+	var last netip.Prefix
+	for _, p := range sorted {
+		if !last.IsValid() || !covers(last, p) {
 			out = append(out, PrefixElement(p))
+			last = p
 		}
 	}
 	return canonicalElements(out)
