@@ -108,9 +108,11 @@ func (f *fields) number(kind int) uint32 {
 }
 
 // text is a NUL-terminated string.
-func (f *fields) text(kind int) string {
-	s, _, _ := bytes.Cut(f[kind], []byte{0})
-	return string(s)
+func (f *fields) text(kind int) string { return string(trimNUL(f[kind])) }
+
+func trimNUL(b []byte) []byte {
+	s, _, _ := bytes.Cut(b, []byte{0})
+	return s
 }
 
 // object parses a message about an object of a table: its nfgenmsg and
@@ -135,18 +137,6 @@ func familyOf(proto byte) Family {
 		}
 	}
 	return Family(fmt.Sprintf("family %d", proto))
-}
-
-// decodeGeneration reads NFT_MSG_NEWGEN.
-func decodeGeneration(b []byte) (Generation, error) {
-	var f fields
-	if _, err := f.object(b); err != nil {
-		return 0, err
-	}
-	if len(f[1]) != 4 { // NFTA_GEN_ID
-		return 0, errShort
-	}
-	return Generation(f.number(1)), nil
 }
 
 // tableDormant is NFT_TABLE_F_DORMANT.

@@ -163,7 +163,7 @@ func FuzzDecode(f *testing.F) {
 		if _, o, err := decodeObject(b); err == nil {
 			table.Objects = append(table.Objects, o)
 		}
-		if _, err := decodeGeneration(b); err != nil && !errors.Is(err, errShort) {
+		if _, err := decodeCommit(b); err != nil && !errors.Is(err, errShort) {
 			t.Error(err)
 		}
 		table.Dormant = false // which nobody desires

@@ -40,3 +40,15 @@ func (*Writer) Close() error { return nil }
 
 // Commit fails.
 func (*Writer) Commit(context.Context, *Plan, Generation) error { return errNotLinux }
+
+// Watcher tells of commits, on Linux.
+type Watcher struct{}
+
+// OpenWatcher fails: there are no nftables here.
+func OpenWatcher() (*Watcher, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Watcher) Close() error { return nil }
+
+// Next fails.
+func (*Watcher) Next(context.Context) (Commit, error) { return Commit{}, errNotLinux }

@@ -33,7 +33,7 @@ func OpenReader() (*Reader, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), conn.Close())
 	}
-	return &Reader{socket: socket{conn: conn}, watch: watch{conn: events}}, nil
+	return &Reader{socket: socket{conn: conn}, watch: watch{socket: socket{conn: events}}}, nil
 }
 
 // Close closes the sockets.
@@ -103,8 +103,9 @@ func torn(err error) bool {
 
 // Generation reads the present generation.
 func (r *Reader) Generation() (gen Generation, err error) {
-	_, err = r.socket.request(unix.NFT_MSG_GETGEN, "", 0, func(b []byte) (err error) {
-		gen, err = decodeGeneration(b)
+	_, err = r.socket.request(unix.NFT_MSG_GETGEN, "", 0, func(b []byte) error {
+		c, err := decodeCommit(b)
+		gen = c.Generation
 		return err
 	})
 	switch {
