@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -87,6 +90,9 @@ func (c *changer) run(ctx context.Context, a *app, options reconcile.Options, mo
 			return err
 		}
 	}
+	// A reader that has gone away (| head) or a terminal that hangs up would end
+	// the process between two objects.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	return c.apply(ctx, a, applier, plan, text)
 }
 
@@ -103,9 +109,9 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 	p := progress{c: c, out: a.out, text: text, total: len(plan.Changes)}
 	result, ended := applier.Apply(ctx, plan, func(o reconcile.Outcome) {
 		outcomes = append(outcomes, o)
-		// A terminal that has gone away is no reason to leave the node half
-		// done: the apply goes on and the error is told at the end.
-		writing = errors.Join(writing, p.report(o))
+		// Output that goes nowhere is no reason to leave the node half done: the
+		// apply goes on and the first error is told at the end.
+		writing = cmp.Or(writing, p.report(o))
 	})
 	if result == nil {
 		result = &reconcile.Result{}
@@ -118,9 +124,9 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 	model := view.NewResult(plan, outcomes, result.Remaining, ended)
 	switch {
 	case c.asJSON:
-		writing = errors.Join(writing, view.WriteJSON(a.out, model))
+		writing = cmp.Or(writing, view.WriteJSON(a.out, model))
 	case !plan.Empty() || ended != nil:
-		writing = errors.Join(writing, model.WriteText(a.out, text))
+		writing = cmp.Or(writing, model.WriteText(a.out, text))
 	}
 	if writing != nil {
 		return fmt.Errorf("writing the report: %w", writing)
