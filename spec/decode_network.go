@@ -297,7 +297,7 @@ func (s *section) vxlan(n *networkDecl, b *section) {
 	vni, _ := b.number("vni", 1, maxVNI, defaultVNI)
 	port, _ := b.number("port", 1, 65535, defaultPort)
 	n.Backend.VNI, n.Backend.Port = uint32(vni), uint16(port)
-	n.Backend.DirectRouting = b.boolean("direct_routing", false)
+	b.direct(n)
 	n.Backend.Device = defaultDevices(n.Backend.VNI)
 	// That a default fits into an interface name is checked when it is known
 	// which underlays are used (validate.go): the long one often is not.
@@ -313,6 +313,19 @@ func (s *section) vxlan(n *networkDecl, b *section) {
 		}
 		n.Backend.Device.Set(family, v.AsString())
 		n.device.Set(family, v.place)
+	}
+}
+
+// direct decodes how packets without encapsulation are treated. A node that
+// sends them must accept them, or it would drop what a peer of the same spec
+// sends.
+func (s *section) direct(n *networkDecl) {
+	n.Backend.DirectRouting = s.boolean("direct_routing", false)
+	n.Backend.AcceptDirect = s.boolean("accept_direct", n.Backend.DirectRouting)
+	if n.Backend.DirectRouting && !n.Backend.AcceptDirect {
+		v, _ := s.get("accept_direct")
+		s.report(v.problem("Direct routing without accepting it", "With direct_routing the peers send directly, too: accept_direct cannot be false. Leave it out."))
+		n.Backend.AcceptDirect = true
 	}
 }
 

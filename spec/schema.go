@@ -90,6 +90,7 @@ var vxlanBlock = newBlock(block{
 		{name: "vni", kind: "number", typ: cty.Number, unit: "1 to 16777215", def: "`1`", doc: "VXLAN network identifier.", example: `1`},
 		{name: "port", kind: "number", typ: cty.Number, unit: "1 to 65535", def: "`8472`", doc: "UDP destination port. The default is Linux's own, as with flannel; IANA assigned 4789.", example: `8472`},
 		{name: "direct_routing", kind: "bool", typ: cty.Bool, def: "`false`", doc: "Whether peers on the same link are reached by a plain route, without encapsulation. Needs an underlay address of each pod family on every node.", example: `true`},
+		{name: "accept_direct", kind: "bool", typ: cty.Bool, def: "the value of `direct_routing`", doc: "Whether what peers send without encapsulation is accepted. A node that does not use `direct_routing` yet, or no longer, drops it otherwise. Needs an underlay address of each pod family on every node, too.", example: `true`},
 		{
 			name: "device", kind: kindFamilies, typ: perFamily, unit: "at most 15 bytes", def: "`polder.VNI`, `polder-v6.VNI`",
 			doc: "Name of the VTEP over each underlay family. To take over a node from flannel, its names: `flannel.VNI` and `flannel-v6.VNI`.", example: `{ ipv4 = "flannel.1", ipv6 = "flannel-v6.1" }`,

@@ -80,6 +80,7 @@ type Backend struct {
 	VNI           uint32            // 24 bits
 	Port          uint16            // UDP destination port of VXLAN
 	DirectRouting bool              // plain routes to peers on the same link
+	AcceptDirect  bool              // accept what peers send by plain routes; DirectRouting implies it
 	Device        PerFamily[string] // VTEP name by underlay family
 }
 

@@ -116,15 +116,18 @@ func (v *validator) underlays() []Family {
 			if backend.Type == HostGW {
 				v.oneLink(family)
 			}
-		case backend.Type == HostGW || backend.DirectRouting:
-			what := "backend \"host-gw\""
-			if backend.Type == VXLAN {
+		case backend.Type == HostGW || backend.AcceptDirect:
+			what, instead := "backend \"host-gw\"", "direct_routing"
+			switch {
+			case backend.DirectRouting:
 				what = "direct_routing"
+			case backend.AcceptDirect:
+				what, instead = "accept_direct", "accept_direct"
 			}
 			at := without[0]
 			v.report(at.addressesAt[0].problem("No underlay for "+family.proper()+" pods",
-				"With %s, %s pods are reached through the %s addresses of nodes, and %s has none. Add the address, or use backend \"vxlan\" without direct_routing, which carries %s pods over %s.",
-				what, family.proper(), family.proper(), nodeList(without), family.proper(), family.Other().proper()))
+				"With %s, %s pods are reached through the %s addresses of nodes, and %s has none. Add the address, or use backend \"vxlan\" without %s, which carries %s pods over %s.",
+				what, family.proper(), family.proper(), nodeList(without), instead, family.proper(), family.Other().proper()))
 		default:
 			// VXLAN carries one family over the other (Spec.UnderlayFamily).
 			lacking := v.nodesWithout(family.Other())

@@ -75,6 +75,10 @@ func newNetwork(t *testing.T, s *spec.Spec) *network {
 	}
 	n.sh("outside", "ip route add 10.244.1.0/24 via 192.0.2.11; ip route add 10.244.2.0/24 via 192.0.2.12")
 	n.sh("outside", "ip route add fd00:10:244:1::/64 via 2001:db8:1::11; ip route add fd00:10:244:2::/64 via 2001:db8:1::12")
+	// A default route is a way back to every address.
+	for _, node := range []string{"n1", "n2"} {
+		n.sh(node, "ip route add default via 192.0.2.99; ip -6 route add default via 2001:db8:1::99")
+	}
 	return n
 }
 
@@ -203,8 +207,7 @@ func TestForgedPacketsAreDropped(t *testing.T) {
 		toPeer, toUs, door = "VXLAN from a pod to a peer", "VXLAN from a pod to this node", "VXLAN from anybody else"
 		atDoor, wrong      = "VXLAN from a pod", "pod address on a wrong interface"
 	)
-	n := newNetwork(t, twoNodes(spec.VXLAN, &spec.Masquerade{}))
-	for name, f := range map[string]frame{
+	newNetwork(t, twoNodes(spec.VXLAN, &spec.Masquerade{})).expectDropped(map[string]frame{
 		"pod speaks VXLAN to its node":               {"web-1", "gateway", "10.244.1.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
 		"pod speaks VXLAN to its node, IPv6":         {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + toUs},
 		"pod speaks VXLAN to another node":           {"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", "n1 " + toPeer},
@@ -224,7 +227,45 @@ func TestForgedPacketsAreDropped(t *testing.T) {
 		"pod as its gateway":                         {"web-1", "gateway", "10.244.1.1", "192.0.2.99", "", "n1 " + wrong},
 		"pod as its gateway, IPv6":                   {"web-1", "gateway", "fd00:10:244:1::1", "2001:db8:1::99", "", "n1 " + wrong},
 		"outside host as another node's pod to node": {"outside", "n1", "10.244.2.5", "192.0.2.11", "", "n1 " + wrong},
+		"outside host as nobody's pod":               {"outside", "n1", "10.244.77.5", "10.244.1.6", "", "n1 " + wrong},
+		"outside host as nobody's pod, IPv6":         {"outside", "n1", "fd00:10:244:77::5", "fd00:10:244:1::6", "", "n1 " + wrong},
+		"pod as nobody's pod":                        {"web-1", "gateway", "10.244.77.5", "192.0.2.99", "", "n1 " + wrong},
+	})
+}
+
+// A node that accepts what comes directly does so from pods of other nodes to
+// its own pods, by the underlay.
+func TestForgedPacketsAreDroppedWherePlainOnesAreAccepted(t *testing.T) {
+	const wrong, nobody = "n1 pod address on a wrong interface", "n1 pod address of no node"
+	for name, s := range map[string]*spec.Spec{
+		"vxlan":   accepting(twoNodes(spec.VXLAN, &spec.Masquerade{})),
+		"host-gw": twoNodes(spec.HostGW, &spec.Masquerade{}),
 	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, s)
+			forged := map[string]frame{
+				"outside host as a pod of this node":       {"outside", "n1", "10.244.1.5", "10.244.1.6", "", wrong},
+				"outside host as a pod of this node, IPv6": {"outside", "n1", "fd00:10:244:1::5", "fd00:10:244:1::6", "", wrong},
+				"outside host as the gateway":              {"outside", "n1", "10.244.1.1", "10.244.1.6", "", wrong},
+				"outside host as nobody's pod":             {"outside", "n1", "10.244.77.5", "10.244.1.6", "", nobody},
+				"outside host as nobody's pod, IPv6":       {"outside", "n1", "fd00:10:244:77::5", "fd00:10:244:1::6", "", nobody},
+				"pod as a pod of another node":             {"web-1", "gateway", "10.244.2.5", "10.244.1.1", "", wrong},
+				"pod as a pod of another node, IPv6":       {"web-1", "gateway", "fd00:10:244:2::5", "fd00:10:244:1::1", "", wrong},
+				"pod as nobody's pod":                      {"web-1", "gateway", "10.244.77.5", "192.0.2.99", "", nobody},
+			}
+			if s.Network.Backend.Type == spec.VXLAN {
+				forged["outside host as another node's pod to the node"] = frame{"outside", "n1", "10.244.2.5", "192.0.2.11", "", wrong}
+				forged["outside host as another node's pod to a third"] = frame{"outside", "n1", "fd00:10:244:2::5", "2001:db8:1::12", "", wrong}
+			}
+			n.expectDropped(forged)
+		})
+	}
+}
+
+// expectDropped sends frames, each of which the rule that it names must drop.
+func (n *network) expectDropped(frames map[string]frame) {
+	t := n.t
+	for name, f := range frames {
 		t.Run(name, func(t *testing.T) {
 			n.t = t
 			node, comment, _ := strings.Cut(f.counter, " ")
@@ -259,6 +300,33 @@ func TestForgedPacketsAreDropped(t *testing.T) {
 		})
 	}
 	n.t = t
+}
+
+// While two nodes hold different opinions of the path between them, what each
+// sends by its own path arrives.
+func TestEitherPathIsAccepted(t *testing.T) {
+	n := newNetwork(t, accepting(twoNodes(spec.VXLAN, &spec.Masquerade{})))
+	n.sh("n2", "ip nexthop replace id 1 via 192.0.2.11 dev eth0; ip nexthop replace id 2 via 2001:db8:1::11 dev eth0")
+	wire, err := n.Wire(8472)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wire.Close()
+	for _, f := range []struct{ from, to, addr string }{
+		{"web-1", "db-2", "10.244.2.6"}, {"web-1", "db-2", "fd00:10:244:2::6"},
+		{"web-2", "db-1", "10.244.1.6"}, {"web-2", "db-1", "fd00:10:244:1::6"},
+		{"n1", "db-2", "10.244.2.6"}, {"n2", "db-1", "fd00:10:244:1::6"},
+	} {
+		for _, protocol := range []lab.Protocol{lab.UDP, lab.TCP, lab.ICMP} {
+			r, err := wire.Probe(lab.Flow{From: n.machine(f.from), To: n.machine(f.to), Addr: netip.MustParseAddr(f.addr), Protocol: protocol, Timeout: 3 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.Answered || len(r.Sightings) == 0 || r.Sightings[0].Encapsulated() != strings.HasSuffix(f.from, "1") {
+				t.Errorf("%s from %s to %s of %s: %+v", protocol, f.from, f.addr, f.to, r)
+			}
+		}
+	}
 }
 
 // Where pods reach nodes without masquerading, what comes in by the underlay
@@ -357,6 +425,7 @@ func TestForgedPacketsWouldArrive(t *testing.T) {
 		"VXLAN to another node":   {frame{"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", ""}, "db-2"},
 		"VXLAN from outside":      {frame{"outside", "n1", "192.0.2.99", "192.0.2.11", "10.244.1.6", ""}, "db-1"},
 		"a pod's address outside": {frame{"outside", "n1", "10.244.2.5", "10.244.1.6", "", ""}, "db-1"},
+		"nobody's address":        {frame{"outside", "n1", "fd00:10:244:77::5", "fd00:10:244:1::6", "", ""}, "db-1"},
 		"another pod's address":   {frame{"web-1", "gateway", "10.244.2.5", "192.0.2.99", "", ""}, "outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -386,6 +455,7 @@ func TestLegitimateTrafficPasses(t *testing.T) {
 	for name, s := range map[string]*spec.Spec{
 		"vxlan":                  twoNodes(spec.VXLAN, &spec.Masquerade{}),
 		"vxlan, not masqueraded": twoNodes(spec.VXLAN, nil),
+		"vxlan, accepting":       accepting(twoNodes(spec.VXLAN, nil)),
 		"vxlan, nodes excepted":  twoNodes(spec.VXLAN, &spec.Masquerade{Except: []netip.Prefix{prefix("192.0.2.0/28"), prefix("2001:db8:1::/64")}}),
 		"host-gw":                twoNodes(spec.HostGW, &spec.Masquerade{RandomFully: true}),
 	} {

@@ -52,6 +52,12 @@ func twoNodes(backend spec.BackendType, m *spec.Masquerade) *spec.Spec {
 	return s
 }
 
+// accepting is a cluster that accepts what comes directly.
+func accepting(s *spec.Spec) *spec.Spec {
+	s.Network.Backend.AcceptDirect = true
+	return s
+}
+
 var testLinks = Links{
 	Bridge:   "cni0",
 	VTEPs:    spec.PerFamily[string]{IPv4: "vx4", IPv6: "vx6"},
@@ -79,6 +85,7 @@ func TestCompileGolden(t *testing.T) {
 		"vxlan-unnated":    {twoNodes(spec.VXLAN, nil), testLinks},
 		"vxlan-excepted":   {twoNodes(spec.VXLAN, &spec.Masquerade{Except: []netip.Prefix{prefix("192.0.2.11/32"), prefix("2001:db8:1::12/128")}}), testLinks},
 		"vxlan-ipv4only":   {v4underlay, v4links},
+		"vxlan-accepting":  {accepting(twoNodes(spec.VXLAN, &spec.Masquerade{})), testLinks},
 		"host-gw":          {twoNodes(spec.HostGW, nil), hostGW},
 	} {
 		t.Run(name, func(t *testing.T) {
