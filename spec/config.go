@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ type Config struct {
 	path    string // that the user gave
 	inputs  Inputs
 	sources []source
+	reader  *reader
 	files   map[string]*hcl.File // by name, for messages
 	decl    *declarations
 }
@@ -30,12 +32,19 @@ type Config struct {
 // All mistakes are reported at once. The Config is never nil, so that its
 // WriteDiagnostics can show them; its Spec is nil if there are errors.
 func Load(path string, in Inputs) (*Config, hcl.Diagnostics) {
-	sources, diags := readSources(path)
+	r := newReader()
+	sources, diags := r.readSources(path)
 	if diags.HasErrors() {
-		return &Config{path: path}, diags
+		return &Config{path: path, reader: r}, diags
 	}
-	return build(path, in, sources, demandSubnets)
+	return build(path, in, sources, r, demandSubnets)
 }
+
+// Files are the names of the files that the Config was made of, in order:
+// those of the spec, of variables, and of the function file(). Among them are
+// files that could not be read, since the spec may be another when they can.
+// A folder is to be watched beside them, because files may be added to it.
+func (c *Config) Files() []string { return slices.Sorted(maps.Keys(c.reader.contents)) }
 
 // strictness says what to make of nodes without subnets.
 type strictness bool
@@ -45,9 +54,9 @@ const (
 	subnetsToCome strictness = false // an edit is about to assign them
 )
 
-// build makes a Config of sources.
-func build(path string, in Inputs, sources []source, strict strictness) (*Config, hcl.Diagnostics) {
-	c := &Config{path: path, inputs: in, sources: sources, files: make(map[string]*hcl.File)}
+// build makes a Config of sources, and of the files that r reads for them.
+func build(path string, in Inputs, sources []source, r *reader, strict strictness) (*Config, hcl.Diagnostics) {
+	c := &Config{path: path, inputs: in, sources: sources, reader: r, files: make(map[string]*hcl.File)}
 	var bodies []hcl.Body
 	var diags hcl.Diagnostics
 	for _, src := range sources {
@@ -70,7 +79,7 @@ func build(path string, in Inputs, sources []source, strict strictness) (*Config
 	if len(sources) == 1 && sources[0].name == path {
 		base = filepath.Dir(path)
 	}
-	d := &decoder{path: path}
+	d := &decoder{path: path, reader: r}
 	c.decl = d.decode(hcl.MergeBodies(bodies), in, base, c.files)
 	d.validate(c.decl, strict)
 	if !d.diags.HasErrors() {

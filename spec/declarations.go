@@ -62,7 +62,7 @@ type endpointDecl struct {
 // decode reads everything, in the order in which one thing may refer to the
 // other: variables, then locals, then blocks.
 func (d *decoder) decode(body hcl.Body, in Inputs, base string, files map[string]*hcl.File) *declarations {
-	d.ctx = &hcl.EvalContext{Functions: functions(base)}
+	d.ctx = &hcl.EvalContext{Functions: functions(base, d.reader.read)}
 	// What is missing at the top is missing in no line of any file.
 	root := d.open(rootBlock, body, hcl.Range{}, d.ctx)
 	vars := d.variables(root.blocks[variableBlock.name], in, files)

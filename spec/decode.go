@@ -59,9 +59,10 @@ type value struct {
 // decoder collects diagnostics, so that decoding goes on after the first
 // mistake: a user who has ten wants to hear of ten.
 type decoder struct {
-	diags hcl.Diagnostics
-	path  string           // that the user gave
-	ctx   *hcl.EvalContext // of the file: variables, locals, functions
+	diags  hcl.Diagnostics
+	path   string // that the user gave
+	reader *reader
+	ctx    *hcl.EvalContext // of the file: variables, locals, functions
 }
 
 func (d *decoder) report(diag *hcl.Diagnostic) { d.diags = append(d.diags, diag) }

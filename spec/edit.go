@@ -121,16 +121,17 @@ type insertion struct {
 // startEdit reads a spec. Mistakes that do not touch which subnets are free
 // are left to the end: the edit may be what mends them.
 func startEdit(path string, in Inputs) (*editor, hcl.Diagnostics) {
+	r := newReader()
 	e := &editor{
-		Edit:       &Edit{Config: &Config{path: path}},
+		Edit:       &Edit{Config: &Config{path: path, reader: r}},
 		insertions: make(map[string][]insertion),
 		lineEnds:   make(map[string][]int),
 	}
-	sources, diags := readSources(path)
+	sources, diags := r.readSources(path)
 	if diags.HasErrors() {
 		return e, diags
 	}
-	e.Config, diags = build(path, in, sources, subnetsToCome)
+	e.Config, diags = build(path, in, sources, r, subnetsToCome)
 	e.decl = e.Config.decl
 	if e.decl == nil || !e.decl.allNodes || e.decl.network != nil && !e.decl.network.ranges {
 		return e, diags
@@ -308,7 +309,7 @@ func (e *editor) splice() hcl.Diagnostics {
 		e.changed = append(e.changed, changedFile{src.name, src.text, sources[i].text})
 	}
 	var diags hcl.Diagnostics
-	e.Config, diags = build(e.Config.path, e.Config.inputs, sources, subnetsToCome)
+	e.Config, diags = build(e.Config.path, e.Config.inputs, sources, e.Config.reader, subnetsToCome)
 	if diags.HasErrors() {
 		return diags
 	}

@@ -14,9 +14,9 @@ import (
 
 // functions are Terraform's functions that make sense in a spec, with their
 // names and meaning. Those that depend on the time or on chance are left out:
-// every node must read the same spec from the same files. Relative names of
-// files are taken from base.
-func functions(base string) map[string]function.Function {
+// every node must read the same spec from the same files. Files are read by read,
+// and their relative names taken from base.
+func functions(base string, read func(name string) ([]byte, error)) map[string]function.Function {
 	return map[string]function.Function{
 		"abs":             stdlib.AbsoluteFunc,
 		"can":             tryfunc.CanFunc,
@@ -34,7 +34,7 @@ func functions(base string) map[string]function.Function {
 		"contains":        stdlib.ContainsFunc,
 		"distinct":        stdlib.DistinctFunc,
 		"element":         stdlib.ElementFunc,
-		"file":            fileFunc(base),
+		"file":            fileFunc(base, read),
 		"flatten":         stdlib.FlattenFunc,
 		"floor":           stdlib.FloorFunc,
 		"format":          stdlib.FormatFunc,
@@ -87,7 +87,7 @@ func functions(base string) map[string]function.Function {
 
 // fileFunc reads a file of text, as it is: a key in it may need trimspace. HCL
 // has no other strings than UTF-8.
-func fileFunc(base string) function.Function {
+func fileFunc(base string, read func(name string) ([]byte, error)) function.Function {
 	return function.New(&function.Spec{
 		Params: []function.Parameter{{Name: "path", Type: cty.String}},
 		Type:   function.StaticReturnType(cty.String),
@@ -96,7 +96,7 @@ func fileFunc(base string) function.Function {
 			if !filepath.IsAbs(name) {
 				name = filepath.Join(base, name)
 			}
-			text, err := readRegular(name)
+			text, err := read(name)
 			if err != nil {
 				return cty.NilVal, function.NewArgError(0, err)
 			}

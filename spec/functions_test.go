@@ -21,7 +21,7 @@ func evalText(t testing.TB, base, text string) (cty.Value, hcl.Diagnostics) {
 	if diags.HasErrors() {
 		t.Fatalf("%s: %v", text, diags)
 	}
-	return expr.Value(&hcl.EvalContext{Functions: functions(base)})
+	return expr.Value(&hcl.EvalContext{Functions: functions(base, readRegular)})
 }
 
 // TestFunctions has Terraform's documented examples of the functions that are
@@ -169,7 +169,7 @@ func FuzzCIDRFunctions(f *testing.F) {
 	f.Add("0.0.0.0/0", "1e9", "1e400")
 	f.Fuzz(func(t *testing.T, prefix, a, b string) {
 		args := map[string]cty.Value{"p": cty.StringVal(prefix), "a": cty.StringVal(a), "b": cty.StringVal(b)}
-		ctx := &hcl.EvalContext{Functions: functions("."), Variables: args}
+		ctx := &hcl.EvalContext{Functions: functions(".", readRegular), Variables: args}
 		for _, text := range []string{"cidrsubnet(p, a, b)", "cidrhost(p, a)", "cidrnetmask(p)", "cidrsubnets(p, a, b, a)"} {
 			expr, diags := hclsyntax.ParseExpression([]byte(text), "fuzz", hcl.InitialPos)
 			if diags.HasErrors() {

@@ -31,7 +31,7 @@ func seeds(f *testing.F, add func(name string, text []byte)) {
 			f.Fatal(err)
 		}
 		for _, file := range archive.Files {
-			if isSpecFile(file.Name) {
+			if IsSpecFile(file.Name) {
 				add(file.Name, file.Data)
 			}
 		}
@@ -107,7 +107,7 @@ func FuzzLoad(f *testing.F) {
 		if isJSON {
 			name += ".json"
 		}
-		c, diags := build(name, Inputs{Environ: []string{"POLDER_VAR_name=[1"}}, []source{{name, text}}, demandSubnets)
+		c, diags := build(name, Inputs{Environ: []string{"POLDER_VAR_name=[1"}}, []source{{name, text}}, newReader(), demandSubnets)
 		checkLoaded(t, c, diags)
 	})
 }
@@ -131,7 +131,7 @@ variable "any" { type = any }
 		for _, name := range []string{"text", "number", "list", "object", "any"} {
 			in.Vars = append(in.Vars, name+"="+value)
 		}
-		c, diags := build("fuzz.hcl", in, []source{{"fuzz.hcl", []byte(text)}}, demandSubnets)
+		c, diags := build("fuzz.hcl", in, []source{{"fuzz.hcl", []byte(text)}}, newReader(), demandSubnets)
 		checkLoaded(t, c, diags)
 	})
 }
@@ -148,8 +148,8 @@ func FuzzFormat(f *testing.F) {
 		if diags.HasErrors() {
 			return
 		}
-		before, beforeDiags := build("fuzz.hcl", Inputs{}, []source{{"fuzz.hcl", text}}, demandSubnets)
-		after, afterDiags := build("fuzz.hcl", Inputs{}, []source{{"fuzz.hcl", formatted}}, demandSubnets)
+		before, beforeDiags := build("fuzz.hcl", Inputs{}, []source{{"fuzz.hcl", text}}, newReader(), demandSubnets)
+		after, afterDiags := build("fuzz.hcl", Inputs{}, []source{{"fuzz.hcl", formatted}}, newReader(), demandSubnets)
 		if len(beforeDiags) != len(afterDiags) || !reflect.DeepEqual(unplaced(before.Spec), unplaced(after.Spec)) {
 			t.Errorf("formatted, it means something else:\n%s\nwas\n%s\n%v\n%v", formatted, text, beforeDiags, afterDiags)
 		}
@@ -184,7 +184,7 @@ func FuzzAssign(f *testing.F) {
 		if err := os.WriteFile(name, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before, _ := build(name, Inputs{}, []source{{name, text}}, subnetsToCome)
+		before, _ := build(name, Inputs{}, []source{{name, text}}, newReader(), subnetsToCome)
 		for what, edited := range map[string]func() (*Edit, hcl.Diagnostics){
 			"assign": func() (*Edit, hcl.Diagnostics) { return Assign(name, Inputs{}) },
 			"add": func() (*Edit, hcl.Diagnostics) {

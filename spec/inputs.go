@@ -37,7 +37,7 @@ type given struct {
 
 // values gathers what is given, by name of variable. Files read on the way
 // are added to files.
-func (in Inputs) values(files map[string]*hcl.File) (map[string]given, hcl.Diagnostics) {
+func (in Inputs) values(r *reader, files map[string]*hcl.File) (map[string]given, hcl.Diagnostics) {
 	out := make(map[string]given)
 	var diags hcl.Diagnostics
 	for _, entry := range in.Environ {
@@ -47,7 +47,7 @@ func (in Inputs) values(files map[string]*hcl.File) (map[string]given, hcl.Diagn
 		}
 	}
 	for _, file := range in.VarFiles {
-		diags = append(diags, readVarFile(file, files, out)...)
+		diags = append(diags, readVarFile(file, r, files, out)...)
 	}
 	for _, assignment := range in.Vars {
 		name, text, ok := strings.Cut(assignment, "=")
@@ -66,8 +66,8 @@ func (in Inputs) values(files map[string]*hcl.File) (map[string]given, hcl.Diagn
 
 // readVarFile adds the assignments of a file to out. A value that cannot be
 // evaluated becomes unknown, not absent: the variable was given one.
-func readVarFile(name string, files map[string]*hcl.File, out map[string]given) hcl.Diagnostics {
-	text, err := readRegular(name)
+func readVarFile(name string, r *reader, files map[string]*hcl.File, out map[string]given) hcl.Diagnostics {
+	text, err := r.read(name)
 	if err != nil {
 		return failed("Variable file not readable", err)
 	}

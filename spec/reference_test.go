@@ -146,12 +146,12 @@ marked as such; there is at most one of each other.
 }
 
 func functionNames() string {
-	names := slices.Sorted(maps.Keys(functions(".")))
+	names := slices.Sorted(maps.Keys(functions(".", readRegular)))
 	return wordwrap.WrapString("`"+strings.Join(names, "`, `")+"`", 80)
 }
 
 // testContext is what the examples of the schema refer to.
 func testContext() *hcl.EvalContext {
-	ctx := scope(&hcl.EvalContext{Functions: functions(".")}, "var", map[string]cty.Value{"vni": cty.NumberIntVal(1)})
+	ctx := scope(&hcl.EvalContext{Functions: functions(".", readRegular)}, "var", map[string]cty.Value{"vni": cty.NumberIntVal(1)})
 	return scope(ctx, "each", map[string]cty.Value{"key": cty.StringVal("n1"), "value": cty.NullVal(cty.String)})
 }

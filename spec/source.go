@@ -30,9 +30,37 @@ func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 	return hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
 }
 
+// reader reads the files of a spec, each once, and keeps what it found: one
+// Config is made of one content of each file, and can be made again.
+type reader struct {
+	contents map[string]content // by name
+	closed   bool               // there are no other files than these
+}
+
+type content struct {
+	text []byte
+	err  error
+}
+
+func newReader() *reader { return &reader{contents: make(map[string]content)} }
+
+// read reads a file, or says again what it has read.
+func (r *reader) read(name string) ([]byte, error) {
+	c, known := r.contents[name]
+	switch {
+	case known:
+	case r.closed:
+		c.err = &fs.PathError{Op: "read", Path: name, Err: errors.New("not in the snapshot")}
+	default:
+		c.text, c.err = readRegular(name)
+	}
+	r.contents[name] = c
+	return c.text, c.err
+}
+
 // readSources reads the file, or the files of the folder in the order of
 // their names.
-func readSources(path string) ([]source, hcl.Diagnostics) {
+func (r *reader) readSources(path string) ([]source, hcl.Diagnostics) {
 	names, err := sourceNames(path)
 	if err != nil {
 		return nil, failed("Spec not readable", err)
@@ -40,7 +68,7 @@ func readSources(path string) ([]source, hcl.Diagnostics) {
 	var sources []source
 	var diags hcl.Diagnostics
 	for _, name := range names {
-		text, err := readRegular(name)
+		text, err := r.read(name)
 		if err != nil {
 			diags = append(diags, failed("Spec not readable", err)...)
 			continue
@@ -67,7 +95,7 @@ func sourceNames(path string) ([]string, error) {
 	for _, entry := range entries {
 		// ReadDir sorts. Where two files set the same, the message is always
 		// about the second.
-		if isSpecFile(entry.Name()) {
+		if IsSpecFile(entry.Name()) {
 			names = append(names, filepath.Join(path, entry.Name()))
 		}
 	}
@@ -77,10 +105,10 @@ func sourceNames(path string) ([]string, error) {
 	return names, nil
 }
 
-// isSpecFile says whether a file of a folder is part of the spec. Files named
-// *.lab.hcl describe a lab, and editors keep hidden files beside those that
-// they edit.
-func isSpecFile(name string) bool {
+// IsSpecFile says whether a file of that name, in the folder of a spec, is part
+// of it. Files named *.lab.hcl describe a lab, and editors keep hidden files
+// beside those that they edit.
+func IsSpecFile(name string) bool {
 	if strings.HasPrefix(name, ".") {
 		return false
 	}

@@ -13,7 +13,7 @@ import (
 // variables decodes the variable blocks and gives each its value. A variable
 // whose value is wrong becomes unknown, which hides what depends on it.
 func (d *decoder) variables(blocks hcl.Blocks, in Inputs, files map[string]*hcl.File) map[string]cty.Value {
-	givens, diags := in.values(files)
+	givens, diags := in.values(d.reader, files)
 	d.diags = append(d.diags, diags...)
 
 	// Every declared variable gets an entry, if only an unknown one: a

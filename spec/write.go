@@ -17,7 +17,7 @@ import (
 // Format brings a file in HCL's native syntax into its canonical layout.
 // Comments stay. The Config is for WriteDiagnostics.
 func Format(name string, src []byte) ([]byte, *Config, hcl.Diagnostics) {
-	c := &Config{path: name, files: map[string]*hcl.File{name: {Bytes: src}}}
+	c := &Config{path: name, reader: newReader(), files: map[string]*hcl.File{name: {Bytes: src}}}
 	if strings.HasSuffix(name, ".json") {
 		return nil, c, failed("Not formatted", fmt.Errorf("%s is JSON, and the layout is that of HCL's native syntax", name))
 	}
