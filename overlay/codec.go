@@ -22,7 +22,6 @@ const (
 	msgError = 0x2
 	msgDone  = 0x3
 
-	rtmGetLink                                        = 18
 	rtmNewRoute, rtmDelRoute, rtmGetRoute             = 24, 25, 26
 	rtmNewNeigh, rtmDelNeigh, rtmGetNeigh             = 28, 29, 30
 	rtmNewNextHop, rtmDelNextHop, rtmGetNextHop       = 104, 105, 106
@@ -85,6 +84,7 @@ func encodeFDB(f fdbRow, ifindex int, del bool) message {
 
 // rawNeigh is a decoded struct ndmsg with the attributes that matter.
 type rawNeigh struct {
+	family  byte // AF_BRIDGE: a row of a forwarding database
 	ifindex int
 	state   uint16
 	flags   byte
@@ -98,6 +98,7 @@ func decodeNeigh(b []byte) (rawNeigh, error) {
 		return rawNeigh{}, fmt.Errorf("neighbour message of %d bytes", len(b))
 	}
 	n := rawNeigh{
+		family:  b[0],
 		ifindex: int(int32(binary.NativeEndian.Uint32(b[4:]))),
 		state:   binary.NativeEndian.Uint16(b[8:]),
 		flags:   b[10],
@@ -278,36 +279,4 @@ func encodeRouteGet(a netip.Addr) message {
 	b[0] = rtFamily(spec.FamilyOf(a))
 	b[1] = byte(a.BitLen())
 	return message{rtmGetRoute, 0, appendAddr(b, rtaDst, a)}
-}
-
-// Attributes of a bridge's port.
-const (
-	iflaProtinfo   = 12
-	iflaBrportMode = 4
-)
-
-// decodePort reads a link message of family AF_BRIDGE.
-func decodePort(b []byte) (ifindex int, hairpin bool, err error) {
-	if len(b) < 16 { // struct ifinfomsg
-		return 0, false, fmt.Errorf("link message of %d bytes", len(b))
-	}
-	ifindex = int(int32(binary.NativeEndian.Uint32(b[4:])))
-	var nested error
-	err = eachAttr(b[16:], func(kind uint16, v []byte) {
-		if kind != iflaProtinfo {
-			return
-		}
-		nested = eachAttr(v, func(kind uint16, v []byte) {
-			if kind == iflaBrportMode && len(v) == 1 {
-				hairpin = v[0] != 0
-			}
-		})
-	})
-	if err == nil {
-		err = nested
-	}
-	if err != nil {
-		return 0, false, fmt.Errorf("port message: %w", err)
-	}
-	return ifindex, hairpin, nil
 }

@@ -35,7 +35,7 @@ func TestNeighbourRoundTrip(t *testing.T) {
 		ifindex := drawIndex(t)
 		m := encodeNeighbour(n, ifindex, false)
 		got, err := decodeNeigh(m.body)
-		want := rawNeigh{ifindex: ifindex, state: nudPermanent, dst: n.Addr, mac: n.MAC}
+		want := rawNeigh{family: rtFamily(spec.FamilyOf(n.Addr)), ifindex: ifindex, state: nudPermanent, dst: n.Addr, mac: n.MAC}
 		if err != nil || got != want || m.kind != rtmNewNeigh {
 			t.Fatalf("%+v is read as %+v, want %+v: %v", n, got, want, err)
 		}
@@ -48,7 +48,7 @@ func TestFDBRoundTrip(t *testing.T) {
 		ifindex := drawIndex(t)
 		for _, del := range []bool{false, true} {
 			row.Other = del && rapid.Bool().Draw(t, "other")
-			want := rawNeigh{ifindex: ifindex, state: nudPermanent, flags: ntfSelf, dst: row.Dst, mac: row.MAC}
+			want := rawNeigh{family: familyBridge, ifindex: ifindex, state: nudPermanent, flags: ntfSelf, dst: row.Dst, mac: row.MAC}
 			if row.Other {
 				want.dst = netip.Addr{} // all rows of the MAC
 			}
@@ -173,9 +173,9 @@ func portMessage(ifindex int, hairpin bool) []byte {
 func TestPortRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want, hairpin := drawIndex(t), rapid.Bool().Draw(t, "hairpin")
-		ifindex, got, err := decodePort(portMessage(want, hairpin))
-		if err != nil || ifindex != want || got != hairpin {
-			t.Fatalf("port %d, hairpin %t, is read as %d, %t: %v", want, hairpin, ifindex, got, err)
+		got, err := decodePort(portMessage(want, hairpin))
+		if err != nil || got.ifindex != want || got.Hairpin != hairpin {
+			t.Fatalf("port %d, hairpin %t, is read as %+v: %v", want, hairpin, got, err)
 		}
 	})
 }
@@ -249,9 +249,9 @@ func TestTruncated(t *testing.T) {
 	for name, err := range map[string]error{
 		"neighbour": func() error { _, err := decodeNeigh(make([]byte, 11)); return err }(),
 		"nexthop":   func() error { _, _, _, err := decodeNextHop(make([]byte, 7)); return err }(),
-		"port":      func() error { _, _, err := decodePort(make([]byte, 15)); return err }(),
+		"port":      func() error { _, err := decodePort(make([]byte, 15)); return err }(),
 		"nested": func() error {
-			_, _, err := decodePort(appendAttr(make([]byte, 16), iflaProtinfo, []byte{9, 0, 4, 0}))
+			_, err := decodePort(appendAttr(make([]byte, 16), iflaProtinfo, []byte{9, 0, 4, 0}))
 			return err
 		}(),
 	} {
@@ -272,7 +272,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(portMessage(3, true))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = decodeNeigh(b)
-		_, _, _ = decodePort(b)
+		_, _ = decodePort(b)
 		if id, ifindex, n, err := decodeNextHop(b); err == nil && n.Gateway.IsValid() && !n.Other {
 			again, index, hop, err := decodeNextHop(encodeNextHop(nextHopEntry{id, n}, ifindex, false).body)
 			if err != nil || again != id || index != ifindex || hop != n {

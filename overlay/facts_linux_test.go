@@ -52,8 +52,12 @@ func TestPathsOfPeers(t *testing.T) {
 		defer func() { _ = r.Close() }()
 		scope := ScopeOf(sp, sp.Nodes[0])
 		scope.Ask = append(scope.Ask, nodeAddress(onlyIPv4[0], 1))
-		_, facts, err = r.Read(t.Context(), scope)
-		return err
+		observed, err := r.Read(t.Context(), scope)
+		if err != nil {
+			return err
+		}
+		facts = observed.Facts
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,13 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/poldernet/polder/spec"
 )
 
 // openHandle opens a handle of the library for the calling thread's namespace.
@@ -28,87 +24,6 @@ func openHandle() (*netlink.Handle, error) {
 		return nil, fmt.Errorf("setting the timeout of a netlink handle: %w", err)
 	}
 	return h, nil
-}
-
-// kernelLink is a link as the kernel has it, with the index that its messages
-// use. Indices are never kept: a link that is made anew has another.
-type kernelLink struct {
-	HostLink
-	index     int
-	addresses []addressEntry
-}
-
-// list reads all links with their addresses, sorted by name.
-func list(h *netlink.Handle) ([]kernelLink, error) {
-	found, err := h.LinkList()
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := h.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("addresses: %w", err)
-	}
-	names := make(map[int]string, len(found))
-	for _, l := range found {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	byIndex := map[int][]netlink.Addr{}
-	for _, a := range addrs {
-		byIndex[a.LinkIndex] = append(byIndex[a.LinkIndex], a)
-	}
-	links := make([]kernelLink, 0, len(found))
-	for _, l := range found {
-		links = append(links, linkFrom(l, names, byIndex[l.Attrs().Index]))
-	}
-	slices.SortFunc(links, func(a, b kernelLink) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return links, nil
-}
-
-func linkFrom(l netlink.Link, names map[int]string, addrs []netlink.Addr) kernelLink {
-	a := l.Attrs()
-	k := kernelLink{index: a.Index}
-	k.Link = Link{Name: a.Name, Type: LinkType(l.Type()), Alias: a.Alias, MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
-	if l.Type() == "device" { // the library's word for no kind
-		k.Type = ""
-	}
-	if len(a.HardwareAddr) == len(k.MAC) {
-		k.MAC = spec.MAC(a.HardwareAddr)
-	}
-	k.Master = names[a.MasterIndex]
-	if v, ok := l.(*netlink.Vxlan); ok {
-		k.VXLAN = VXLAN{
-			VNI:      uint32(v.VxlanId),
-			Port:     uint16(v.Port),
-			Local:    addrFromIP(v.SrcAddr),
-			Device:   names[v.VtepDevIndex],
-			Learning: v.Learning,
-			Other:    v.Group != nil || v.L2miss || v.L3miss || v.Proxy || v.RSC || v.GBP || v.FlowBased || v.VniFilter,
-		}
-	}
-	const last = unix.IFA_F_DEPRECATED | unix.IFA_F_TEMPORARY
-	slices.SortStableFunc(addrs, func(a, b netlink.Addr) int {
-		return min(a.Flags&last, 1) - min(b.Flags&last, 1)
-	})
-	for _, a := range addrs {
-		bits, _ := a.Mask.Size()
-		prefix := netip.PrefixFrom(addrFromIP(a.IP), bits)
-		k.Addresses = append(k.Addresses, prefix)
-		k.addresses = append(k.addresses, addressEntry{
-			AddressKey{k.Name, prefix},
-			Address{Protocol: uint8(a.Protocol), Tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0},
-		})
-	}
-	return k
-}
-
-func addrFromIP(ip net.IP) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
 }
 
 // writeLink makes a link as op says.

@@ -71,11 +71,11 @@ func (h host) plan(sp *spec.Spec) (plan Plan) {
 		} else {
 			node = sp.Node("n1")
 		}
-		state, facts, err := r.Read(context.Background(), ScopeOf(sp, node))
+		observed, err := r.Read(context.Background(), ScopeOf(sp, node))
 		if err != nil {
 			return err
 		}
-		desired, err := Compile(sp, node, facts)
+		desired, err := Compile(sp, node, observed.Facts)
 		if err != nil {
 			return err
 		}
@@ -83,10 +83,10 @@ func (h host) plan(sp *spec.Spec) (plan Plan) {
 		for path := range desired.Sysctls {
 			paths = append(paths, path)
 		}
-		if state.Sysctls, err = r.Sysctls(paths); err != nil {
+		if observed.State.Sysctls, err = r.Sysctls(paths); err != nil {
 			return err
 		}
-		plan = Diff(desired, state)
+		plan = Diff(desired, observed.State)
 		return nil
 	})
 	if err != nil {

@@ -21,8 +21,11 @@ func OpenReader() (*Reader, error) { return nil, errNotLinux }
 func (*Reader) Close() error { return nil }
 
 // Read fails.
-func (*Reader) Read(context.Context, Scope) (State, Facts, error) {
-	return State{}, Facts{}, errNotLinux
+func (*Reader) Read(context.Context, Scope) (*Observed, error) { return nil, errNotLinux }
+
+// Refresh fails.
+func (*Reader) Refresh(context.Context, *Observed, Class) (*Observed, error) {
+	return nil, errNotLinux
 }
 
 // Sysctls fails.
@@ -46,3 +49,15 @@ func (*Writer) Apply(_ context.Context, ops []Op, report func(i int, err error))
 		report(i, errNotLinux)
 	}
 }
+
+// Watcher hears nothing here.
+type Watcher struct{}
+
+// OpenWatcher fails: there is no Linux kernel to listen to.
+func OpenWatcher() (*Watcher, error) { return nil, errNotLinux }
+
+// Next fails.
+func (*Watcher) Next(context.Context) ([]Event, error) { return nil, errNotLinux }
+
+// Close does nothing.
+func (*Watcher) Close() error { return nil }

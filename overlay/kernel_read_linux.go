@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/poldernet/polder/spec"
@@ -21,10 +20,7 @@ import (
 // Reader reads the network of the namespace in which it was opened. It has no
 // method that writes: that a plan changes nothing is a matter of types. One
 // goroutine at a time.
-type Reader struct {
-	handle *netlink.Handle
-	sock   *socket
-}
+type Reader struct{ sock *socket }
 
 // OpenReader opens a reader for the calling thread's network namespace.
 func OpenReader() (*Reader, error) {
@@ -32,121 +28,108 @@ func OpenReader() (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	handle, err := openHandle()
-	if err != nil {
-		return nil, errors.Join(err, sock.close())
-	}
-	return &Reader{handle, sock}, nil
+	return &Reader{sock}, nil
 }
 
-// Close closes the sockets.
-func (r *Reader) Close() error {
-	r.handle.Close()
-	return r.sock.close()
-}
+// Close closes the socket.
+func (r *Reader) Close() error { return r.sock.close() }
 
 // Read reads the state and the facts. Sysctls are not part of it, see Sysctls.
-func (r *Reader) Read(ctx context.Context, scope Scope) (State, Facts, error) {
-	read := reading{Reader: r, scope: scope, state: NewState(scope.peers)}
-	read.facts = Facts{Paths: map[netip.Addr]HostPath{}, AddressProtocol: keepsAddressProtocol()}
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"links", read.readLinks},
-		{"bridge ports", read.readPorts},
-		{"neighbours", read.readNeighbours},
-		{"forwarding database", read.readFDB},
-		{"nexthop objects", read.readNextHops},
-		{"routes", read.readRoutes},
-		{"paths to the peers", read.readPaths},
-	} {
-		if err := step.do(ctx); err != nil {
-			return State{}, Facts{}, fmt.Errorf("reading %s: %w", step.what, err)
-		}
-	}
-	read.facts.BridgeNetfilter = exists("net/bridge")
-	read.facts.IPv6 = exists("net/ipv6/conf")
-	return read.state, read.facts, nil
+func (r *Reader) Read(ctx context.Context, scope Scope) (*Observed, error) {
+	return r.Refresh(ctx, newObserved(scope), Everything)
 }
 
-// reading is one pass over the kernel's objects.
+// Refresh reads some classes of objects again, and those that hang on links
+// that turn out to have changed. What is not read, the result shares with the
+// old reading, which stays as it was. Sysctls it carries over.
+func (r *Reader) Refresh(ctx context.Context, old *Observed, classes Class) (*Observed, error) {
+	next := *old
+	read := reading{Reader: r, Observed: &next}
+	for _, step := range []struct {
+		class Class
+		what  string
+		do    func(context.Context) error
+	}{
+		{Links, "links", read.readLinks},
+		{Neighbours, "neighbours", read.readNeighbours},
+		{FDB, "forwarding database", read.readFDB},
+		{Routes, "nexthop objects", read.readNextHops},
+		{Routes, "routes", read.readRoutes},
+		{Paths, "paths to the peers", read.readPaths},
+	} {
+		if classes&step.class == 0 {
+			continue
+		}
+		if err := step.do(ctx); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", step.what, err)
+		}
+		if step.class == Links {
+			classes |= next.since(old)
+		}
+	}
+	if read.unknown && classes&Links == 0 {
+		return r.Refresh(ctx, old, classes|Links)
+	}
+	next.Facts.BridgeNetfilter = exists("net/bridge")
+	next.Facts.IPv6 = exists("net/ipv6/conf")
+	next.index()
+	return &next, nil
+}
+
+// reading is one pass over the kernel's objects. Each step replaces what it
+// reads: what was there before is shared with another Observed.
 type reading struct {
 	*Reader
-	scope Scope
-	state State
-	facts Facts
-	links []kernelLink
-	names map[int]string // link name by index
+	*Observed
+	unknown bool // an object is on a link that has come since the links were read
 }
 
-func (r *reading) readLinks(context.Context) error {
-	links, err := list(r.handle)
-	if err != nil {
-		return err
-	}
-	r.links = links
-	r.names = make(map[int]string, len(links))
-	r.facts.Links = make(map[string]HostLink, len(links))
-	for _, l := range links {
-		r.names[l.index] = l.Name
-		r.facts.Links[l.Name] = l.HostLink
-		wanted := l.Marked() || slices.Contains(r.scope.Links, l.Name)
-		if wanted || l.Type == TypeVXLAN {
-			r.state.Links[l.Name] = l.Link
-		}
-		for _, a := range l.addresses {
-			// An older kernel may have it from a newer one: then it marks the
-			// addresses of its own, that of the loopback first.
-			r.facts.AddressProtocol = r.facts.AddressProtocol || a.Protocol != 0
-			if wanted && !a.Prefix.Addr().IsLinkLocalUnicast() { // which is the kernel's own
-				r.state.Addresses[a.AddressKey] = a.Address
-			}
-		}
-	}
-	return nil
+// linkName is the name of the link that an object is on.
+func (r *reading) linkName(ifindex int) string {
+	l, known := r.links[ifindex]
+	r.unknown = r.unknown || !known && ifindex != 0
+	return l.Name
 }
 
-// oursVTEP says that what is on a VTEP is of interest: it bears our mark, or has
-// the name of one of ours.
-func (r *reading) oursVTEP(name string) bool {
-	l, there := r.state.Links[name]
-	return there && l.Type == TypeVXLAN && (l.Marked() || slices.Contains(r.scope.Links, name))
-}
-
-func (r *reading) readPorts(ctx context.Context) error {
-	body := make([]byte, 16) // struct ifinfomsg
-	body[0] = familyBridge
-	hairpin := map[string]bool{}
-	err := r.sock.dump(ctx, message{kind: rtmGetLink, body: body}, func() { clear(hairpin) }, func(b []byte) error {
-		ifindex, on, err := decodePort(b)
-		if on {
-			hairpin[r.names[ifindex]] = true
-		}
+func (r *reading) readLinks(ctx context.Context) error {
+	var links []rawLink
+	body := appendAttr32(make([]byte, 16), iflaExtMask, extMaskSkipStats)
+	err := r.sock.dump(ctx, message{kind: rtmGetLink, body: body}, func() { links = links[:0] }, func(b []byte) error {
+		l, err := decodeLink(b)
+		links = append(links, l)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for name, l := range r.facts.Links {
-		r.state.Ports[name] = Port{Master: l.Master, Hairpin: hairpin[name], Up: l.Up}
+	var addresses []rawAddress
+	err = r.sock.dump(ctx, message{kind: rtmGetAddr, body: make([]byte, 8)}, func() { addresses = addresses[:0] }, func(b []byte) error {
+		a, err := decodeAddress(b)
+		addresses = append(addresses, a)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("addresses: %w", err)
 	}
+	r.Facts.AddressProtocol = keepsAddressProtocol()
+	r.setLinks(links, addresses)
 	return nil
 }
 
 func (r *reading) readNeighbours(ctx context.Context) error {
+	r.State.Neighbours = make(map[NeighbourKey]Neighbour, len(r.State.Neighbours))
 	for _, family := range []byte{familyInet, familyInet6} {
-		for _, l := range r.links {
+		for ifindex, l := range r.links {
 			if !r.oursVTEP(l.Name) {
 				continue
 			}
 			// The index goes as an attribute: in the header a strict kernel
 			// refuses it for these families (neighbour.c, neigh_valid_dump_req).
-			body := appendAttr32(ndmsg(family, 0, 0, 0), ndaIfindex, uint32(l.index))
+			body := appendAttr32(ndmsg(family, 0, 0, 0), ndaIfindex, uint32(ifindex))
 			var found []rawNeigh
 			err := r.sock.dump(ctx, message{kind: rtmGetNeigh, body: body}, func() { found = found[:0] }, func(b []byte) error {
 				n, err := decodeNeigh(b)
-				if err == nil && n.ifindex == l.index && n.dst.IsValid() && !n.dst.IsMulticast() {
+				if err == nil && n.ifindex == ifindex && n.dst.IsValid() && !n.dst.IsMulticast() {
 					found = append(found, n)
 				}
 				return err
@@ -155,7 +138,7 @@ func (r *reading) readNeighbours(ctx context.Context) error {
 				return err
 			}
 			for _, n := range found {
-				r.state.Neighbours[NeighbourKey{l.Name, n.dst}] = Neighbour{n.mac, n.state&nudPermanent != 0}
+				r.State.Neighbours[NeighbourKey{l.Name, n.dst}] = Neighbour{n.mac, n.state&nudPermanent != 0}
 			}
 		}
 	}
@@ -163,16 +146,17 @@ func (r *reading) readNeighbours(ctx context.Context) error {
 }
 
 func (r *reading) readFDB(ctx context.Context) error {
-	for _, l := range r.links {
+	r.State.FDB = make(map[FDBKey]FDBEntry, len(r.State.FDB))
+	for ifindex, l := range r.links {
 		if !r.oursVTEP(l.Name) {
 			continue
 		}
-		body := ndmsg(familyBridge, l.index, 0, 0)
+		body := ndmsg(familyBridge, ifindex, 0, 0)
 		var found []rawNeigh
 		err := r.sock.dump(ctx, message{kind: rtmGetNeigh, body: body}, func() { found = found[:0] }, func(b []byte) error {
 			n, err := decodeNeigh(b)
 			// Without "self" it is the row of a bridge that the VTEP is a port of.
-			if err == nil && n.ifindex == l.index && n.flags&ntfSelf != 0 {
+			if err == nil && n.ifindex == ifindex && n.flags&ntfSelf != 0 {
 				found = append(found, n)
 			}
 			return err
@@ -182,25 +166,29 @@ func (r *reading) readFDB(ctx context.Context) error {
 		}
 		for _, n := range found {
 			key := FDBKey{l.Name, n.mac, n.dst}
-			other := n.other || r.state.FDB[key].Other // two rows that differ in their port alone have one key
-			r.state.FDB[key] = FDBEntry{n.state&nudPermanent != 0, other}
+			other := n.other || r.State.FDB[key].Other // two rows that differ in their port alone have one key
+			r.State.FDB[key] = FDBEntry{n.state&nudPermanent != 0, other}
 		}
 	}
 	return nil
 }
 
 func (r *reading) readNextHops(ctx context.Context) error {
-	return r.sock.dump(ctx, message{kind: rtmGetNextHop, body: make([]byte, 8)}, func() { clear(r.state.NextHops) }, func(b []byte) error {
+	found := make(map[uint32]NextHop, len(r.State.NextHops))
+	r.State.NextHops = found
+	return r.sock.dump(ctx, message{kind: rtmGetNextHop, body: make([]byte, 8)}, func() { clear(found) }, func(b []byte) error {
 		id, ifindex, hop, err := decodeNextHop(b)
 		if err == nil {
-			hop.Link = r.names[ifindex]
-			r.state.NextHops[id] = hop
+			hop.Link = r.linkName(ifindex)
+			found[id] = hop
 		}
 		return err
 	})
 }
 
 func (r *reading) readRoutes(ctx context.Context) error {
+	r.State.Routes, r.State.Duplicates = make(map[RouteKey]Route, len(r.State.Routes)), nil
+	r.advertised, r.Facts.RADefaults = map[string]bool{}, nil
 	for _, family := range []byte{familyInet, familyInet6} {
 		body := make([]byte, 12) // struct rtmsg
 		body[0], body[4] = family, tableMain
@@ -211,11 +199,12 @@ func (r *reading) readRoutes(ctx context.Context) error {
 			if err != nil || route.table != tableMain || route.cloned {
 				return err
 			}
-			route.Link = r.names[route.ifindex]
-			if family == familyInet6 && route.Dst.Bits() == 0 && route.Protocol == protocolRA {
-				advertised = append(advertised, route.Link)
+			route.Link = r.name(route.ifindex)
+			if route.advertises() {
+				advertised = append(advertised, r.linkName(route.ifindex))
 			}
 			if r.wantsRoute(route.RouteEntry) {
+				r.linkName(route.ifindex)
 				found = append(found, route.RouteEntry)
 			}
 			return nil
@@ -227,11 +216,11 @@ func (r *reading) readRoutes(ctx context.Context) error {
 			return err
 		}
 		for _, e := range found {
-			if _, there := r.state.Routes[e.RouteKey]; there {
-				r.state.Duplicates = append(r.state.Duplicates, e)
+			if _, there := r.State.Routes[e.RouteKey]; there {
+				r.State.Duplicates = append(r.State.Duplicates, e)
 				continue
 			}
-			r.state.Routes[e.RouteKey] = e.Route
+			r.State.Routes[e.RouteKey] = e.Route
 		}
 	}
 	return nil
@@ -243,30 +232,21 @@ func (r *reading) readRoutes(ctx context.Context) error {
 // raise it there would give the host a second set of addresses and routes.
 func (r *reading) keepAdvertised(links []string) error {
 	for _, link := range links {
+		r.advertised[link] = true
 		path := linkSysctl(link, "accept_ra")
 		values, err := r.Sysctls([]string{path})
 		if err != nil {
 			return err
 		}
 		if values[path] != "0" {
-			r.facts.RADefaults = append(r.facts.RADefaults, link)
+			r.Facts.RADefaults = append(r.Facts.RADefaults, link)
 		}
 	}
 	return nil
 }
 
-// wantsRoute keeps what is ours or lies in the pod network: the rest of a
-// host's table is not our business, and may be the whole Internet's.
-func (r *reading) wantsRoute(e RouteEntry) bool {
-	if e.Protocol == Protocol || r.oursVTEP(e.Link) {
-		return true
-	}
-	return slices.ContainsFunc(r.scope.Pods, func(p netip.Prefix) bool {
-		return e.Dst.Bits() >= p.Bits() && p.Contains(e.Dst.Addr())
-	})
-}
-
 func (r *reading) readPaths(context.Context) error {
+	r.Facts.Paths = make(map[netip.Addr]HostPath, len(r.scope.Ask))
 	msgs := make([]message, len(r.scope.Ask))
 	for i, a := range r.scope.Ask {
 		msgs[i] = encodeRouteGet(a)
@@ -279,8 +259,8 @@ func (r *reading) readPaths(context.Context) error {
 			return
 		}
 		if route.kind == routeUnicast || route.kind == routeLocal {
-			r.facts.Paths[r.scope.Ask[i]] = HostPath{
-				Link:    r.names[route.ifindex],
+			r.Facts.Paths[r.scope.Ask[i]] = HostPath{
+				Link:    r.linkName(route.ifindex),
 				Gateway: route.Gateway,
 				Local:   route.kind == routeLocal,
 			}

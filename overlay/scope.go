@@ -12,6 +12,12 @@ type Scope struct {
 	Pods  []netip.Prefix // the spec's pod CIDRs
 	Ask   []netip.Addr   // see Questions
 	peers int            // as many as there will be of everything, about
+
+	// What of the host's other links Compile looks at: those that the spec
+	// names, those that hold an address, and the one that leads to another.
+	interfaces []string
+	own        []netip.Addr
+	routeTo    netip.Addr
 }
 
 // ScopeOf is what Compile and Diff need to see for a node.
@@ -22,6 +28,22 @@ func ScopeOf(sp *spec.Spec, node *spec.Node) Scope {
 	s := Scope{peers: len(sp.Nodes), Ask: Questions(sp, node), Links: []string{sp.Network.Bridge.Name}}
 	if sp.Network.Backend.Type == spec.VXLAN {
 		s.Links = append(s.Links, sp.Network.Backend.Device.IPv4, sp.Network.Backend.Device.IPv6)
+	}
+	choice := underlayChoice(sp, node)
+	s.routeTo = choice.RouteTo
+	if choice.Interface != "" {
+		s.interfaces = append(s.interfaces, choice.Interface)
+	}
+	if choice.Address.IsValid() {
+		s.own = append(s.own, choice.Address)
+	}
+	for _, a := range node.Addresses {
+		s.own = append(s.own, a.Addr)
+	}
+	for _, e := range sp.Endpoints {
+		if e.Node == node.Name && e.Interface != "" {
+			s.interfaces = append(s.interfaces, e.Interface)
+		}
 	}
 	for _, p := range sp.Network.Pods {
 		s.Pods = append(s.Pods, p.CIDR)

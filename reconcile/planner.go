@@ -140,9 +140,11 @@ func (p *Planner) read(ctx context.Context, v *view) (facts overlay.Facts, err e
 	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
 		return facts, err
 	}
-	if v.observed, facts, err = p.network.Read(ctx, v.scope); err != nil {
+	observed, err := p.network.Read(ctx, v.scope)
+	if err != nil {
 		return facts, fmt.Errorf("reading the kernel: %w", err)
 	}
+	v.observed, facts = observed.State, observed.Facts
 	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
 		return facts, err
 	}

@@ -1,0 +1,143 @@
+package overlay
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// concerns judges a link.
+func (l rawLink) concerns(o *Observed, gone bool) Class {
+	old, known := o.links[l.ifindex]
+	switch {
+	case l.Name == "": // of a wireless driver, with nothing in it
+		return 0
+	case gone && known:
+		return o.linkChange(&old.raw, nil)
+	case gone:
+		return 0
+	case known:
+		return o.linkChange(&old.raw, &l)
+	default:
+		return o.linkChange(nil, &l)
+	}
+}
+
+// linkChange is what has to be read again because a link became another; nil
+// is for none. Of our own links everything hangs, and what is written to one
+// may flush what is on it. Of other links it is what the kernel takes along
+// without a word when they go down.
+func (o *Observed) linkChange(before, after *rawLink) (c Class) {
+	if before != nil && after != nil {
+		same := *after
+		same.carrier = before.carrier
+		if same == *before {
+			return o.carrierChange(before, after)
+		}
+		if before.Name != after.Name {
+			return Everything
+		}
+	}
+	for _, l := range []*rawLink{before, after} {
+		switch {
+		case l == nil:
+		case o.ours(l.Link):
+			return Everything
+		case o.watched(l):
+			c |= Links
+		}
+	}
+	if before != nil && (after == nil || before.Up && !after.Up) {
+		c |= o.hangs[before.Name]
+	}
+	if before != nil && after != nil && before.Up != after.Up {
+		c |= o.carrierChange(before, after)
+	}
+	return c
+}
+
+// carrierChange is for a link that came up, or lost its carrier: multipath
+// routes over it come to life, and where the host ignores routes over links
+// without a carrier, all of them do, without a word.
+func (o *Observed) carrierChange(before, after *rawLink) Class {
+	if before.carrier == after.carrier && before.Up == after.Up || len(o.asked) == 0 || after.master != 0 || o.ours(after.Link) {
+		return 0
+	}
+	return Paths
+}
+
+// watched says that a link of others matters by what it is: a VXLAN device,
+// which may take our VNI; a port of our bridge; an interface that the spec
+// names; the underlay.
+func (o *Observed) watched(l *rawLink) bool {
+	return l.Type == TypeVXLAN || l.master != 0 && o.ours(o.links[l.master].Link) ||
+		slices.Contains(o.scope.interfaces, l.Name) || o.underlays[l.Name]
+}
+
+// concerns judges what a bridge says of a port of its own. A deletion says that
+// the link is no port any more.
+func (p portNotice) concerns(o *Observed, gone bool) Class {
+	old, known := o.links[p.ifindex]
+	was := known && old.raw.master != 0 && o.ours(o.links[old.raw.master].Link)
+	is := !gone && p.master != 0 && o.ours(o.links[p.master].Link)
+	if !was && !is || was && is && old.raw.master == p.master && old.raw.bridgeMember == p.bridgeMember {
+		return 0
+	}
+	return Links
+}
+
+// concerns judges an address.
+func (a rawAddress) concerns(o *Observed, gone bool) (c Class) {
+	l, known := o.links[a.ifindex]
+	held := slices.ContainsFunc(l.addresses, func(h rawAddress) bool { return h == a || gone && h.prefix == a.prefix })
+	if held != gone {
+		return 0
+	}
+	linkLocal := a.prefix.Addr().IsLinkLocalUnicast()
+	switch {
+	case !known:
+	case o.ours(l.Link):
+		if !linkLocal { // which is the kernel's own
+			c |= Links
+		}
+		if gone {
+			// The routes to and by it; with the last of IPv4 all routes and
+			// neighbours (fib_frontend.c, fib_disable_ip).
+			c |= Routes | Neighbours
+		}
+	case (o.underlays[l.Name] || slices.Contains(o.scope.interfaces, l.Name)) && !linkLocal:
+		c |= Links
+	}
+	if gone {
+		c |= o.hangs[l.Name]
+	}
+	if slices.Contains(o.scope.own, a.prefix.Addr()) || slices.ContainsFunc(o.scope.Pods, func(p netip.Prefix) bool { return p.Overlaps(a.prefix) }) {
+		c |= Links
+	}
+	return c
+}
+
+// since is what has to be read again because the links and addresses that were
+// read are others than those of an old reading: as if each had been announced.
+// The announcements themselves come later, and will be found to say nothing
+// new.
+func (o *Observed) since(old *Observed) (c Class) {
+	for i, was := range old.links {
+		now, there := o.links[i]
+		if !there {
+			c |= was.raw.concerns(old, true)
+			continue
+		}
+		for _, a := range was.addresses {
+			if !slices.Contains(now.addresses, a) {
+				c |= a.concerns(old, true)
+			}
+		}
+	}
+	for _, now := range o.links {
+		c |= now.raw.concerns(old, false)
+		for _, a := range now.addresses {
+			c |= a.concerns(old, false)
+		}
+	}
+	return c
+}
