@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
@@ -88,8 +89,14 @@ func (f traffic) flow(t *testing.T, more int64) {
 // ping starts a stream from a pod and returns when the first answer is in.
 func (n *network) ping(from, to string) traffic {
 	n.t.Helper()
+	return n.pingFrom(n.lab.Pod(from), from, to)
+}
+
+// pingFrom is ping from any namespace, a node's for one.
+func (n *network) pingFrom(ns *lab.Namespace, from, to string) traffic {
+	n.t.Helper()
 	r, w := io.Pipe()
-	cmd := n.lab.Pod(from).Command(context.Background(), "ping", "-n", "-i", "0.002", to)
+	cmd := ns.Command(context.Background(), "ping", "-n", "-i", "0.002", to)
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

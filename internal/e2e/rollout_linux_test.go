@@ -1,0 +1,87 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
+)
+
+const backendAccept = `backend "vxlan" { accept_direct = true }`
+
+// TestRollOut: a change of the backend that goes from node to node in the
+// documented steps, there and back, loses no packet between pods, nor from a
+// node itself to the pods of others. After each node there is traffic, while the
+// nodes hold different opinions of the paths between them.
+func TestRollOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		oneLink bool
+		steps   []string
+	}{
+		"direct routing": {false, []string{backendVXLAN, backendAccept, backendDirect}},
+		"host-gw":        {true, []string{backendVXLAN, backendAccept, backendDirect, backendHostGW}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := up(t, cluster{backend: backendVXLAN, pods: dual, oneLink: c.oneLink})
+			n.applyAll()
+			for _, node := range nodeNames {
+				n.settle(node)
+			}
+			streams := n.everyPairOfNodes()
+			if !slices.Contains(c.steps, backendHostGW) {
+				// What a node itself sends has the VTEP's address, which goes with
+				// the VTEP.
+				streams = append(streams, n.pingFrom(n.lab.Node("n1"), "n1", "10.244.2.5"), n.pingFrom(n.lab.Node("n1"), "n1", "fd00:10:244:2::5"))
+			}
+			back := slices.Clone(c.steps[:len(c.steps)-1])
+			slices.Reverse(back)
+			for _, backend := range append(c.steps[1:], back...) {
+				text, _ := cluster{backend: backend, pods: dual, oneLink: c.oneLink}.text()
+				sp := load(t, text)
+				for _, node := range nodeNames {
+					n.apply(node, sp, reconcile.ModeApply)
+					flowAll(t, streams, 20)
+				}
+			}
+			n.expectNothing(n.spec)
+			for _, s := range streams {
+				// The last may be on its way.
+				if sent, received := s.stop(); received < sent-1 {
+					t.Errorf("%s: %d sent, %d came back", s.name, sent, received)
+				}
+			}
+		})
+	}
+}
+
+// everyPairOfNodes are streams from a pod on each node to one on each other.
+func (n *network) everyPairOfNodes() []traffic {
+	n.t.Helper()
+	var streams []traffic
+	for from := 1; from <= 3; from++ {
+		for to := 1; to <= 3; to++ {
+			if from == to {
+				continue
+			}
+			for _, f := range spec.Families {
+				streams = append(streams, n.ping(fmt.Sprintf("p%d1", from), address(n.endpoint(fmt.Sprintf("p%d1", to)), f).String()))
+			}
+		}
+	}
+	return streams
+}
+
+// flowAll waits until so many more answers have come in each stream. The streams
+// are waited for together: one that waits keeps the others from a processor.
+func flowAll(t *testing.T, streams []traffic, more int64) {
+	t.Helper()
+	wants := make([]int64, len(streams))
+	for i, s := range streams {
+		wants[i] = s.answers.Load() + more
+	}
+	for i, s := range streams {
+		s.flow(t, wants[i]-s.answers.Load())
+	}
+}
