@@ -14,14 +14,23 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
+// WriteDiagnostics prints diagnostics of the spec, as the function of that name
+// does.
+func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, colored bool, width uint) error {
+	return WriteDiagnostics(w, c.files, diags, colored, width)
+}
+
 // WriteDiagnostics prints diagnostics for people, each with its line of the
-// spec and the mistake in it underlined. Details are wrapped at width columns,
-// 0 for not at all.
+// file and the mistake in it underlined. Details are wrapped at width columns,
+// 0 for not at all. Without diagnostics it prints nothing.
 //
 // HCL's own writer underlines by terminal sequences only, which a log or a
 // review of a pull request does not show.
-func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, colored bool, width uint) error {
-	dw := diagnosticWriter{files: c.files, width: width, paint: func(_ color.Attribute, s string) string { return s }}
+func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnostics, colored bool, width uint) error {
+	if len(diags) == 0 {
+		return nil
+	}
+	dw := diagnosticWriter{files: files, width: width, paint: func(_ color.Attribute, s string) string { return s }}
 	if colored {
 		dw.paint = func(a color.Attribute, s string) string {
 			p := color.New(a, color.Bold)

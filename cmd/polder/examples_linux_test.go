@@ -191,7 +191,10 @@ func TestLabCommands(t *testing.T) {
 	if err := os.WriteFile(mistaken, []byte("link \"lan\" { mut = 1500 }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	says(polder(1, "lab", "up", mistaken), `Did you mean "mtu"?`)
+	said := polder(1, "lab", "up", mistaken)
+	says(said, "   1: link \"lan\" { mut = 1500 }\n" + strings.Repeat(" ", 19) + "^^^\n")
+	says(said, `Did you mean "mtu"?`)
+	says(polder(1, "lab", "up", "single-host/polder.hcl"), "polder.hcl is no lab file")
 	says(polder(0, "lab", "up", "single-host"), "polder lab exec n1 -- polder plan")
 	defer polder(0, "lab", "down")
 	says(polder(1, "lab", "up", "single-host"), "lab default is up already")

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/internal/lab"
@@ -164,6 +163,8 @@ func findLabFile(path string) (labFile, error) {
 			return labFile{}, fmt.Errorf("folder %s holds %d lab files (*%s): name one", path, len(found), labSuffix)
 		}
 		file = found[0]
+	} else if !strings.HasSuffix(path, labSuffix) {
+		return labFile{}, fmt.Errorf("%s is no lab file: the name of one ends in %s", path, labSuffix)
 	}
 	dir, err := filepath.Abs(filepath.Dir(file))
 	return labFile{path: file, dir: dir}, err
@@ -179,11 +180,8 @@ func (a *app) loadLab(f labFile) (*lab.Topology, *spec.Spec, error) {
 	if !diags.HasErrors() && !more.HasErrors() {
 		more = append(more, topology.Check(config.Spec)...)
 	}
-	if len(more) > 0 {
-		w := hcl.NewDiagnosticTextWriter(a.err, topology.Files, diagnosticWidth, a.color(a.err))
-		if err := w.WriteDiagnostics(more); err != nil {
-			return nil, nil, err
-		}
+	if err := spec.WriteDiagnostics(a.err, topology.Files, more, a.color(a.err), a.wrapWidth()); err != nil {
+		return nil, nil, err
 	}
 	if diags.HasErrors() || more.HasErrors() {
 		return nil, nil, exitError

@@ -59,14 +59,16 @@ func (a *app) optionsWithoutSpec(cmd *cobra.Command) (reconcile.Options, error) 
 }
 
 func (a *app) printDiagnostics(config *spec.Config, diags hcl.Diagnostics) error {
-	if len(diags) == 0 {
-		return nil
-	}
-	var width uint // logs and editors wrap by themselves, and grep wants whole lines
+	return config.WriteDiagnostics(a.err, diags, a.color(a.err), a.wrapWidth())
+}
+
+// wrapWidth is where diagnostics are wrapped: only on a terminal, since logs
+// and editors wrap by themselves, and grep wants whole lines.
+func (a *app) wrapWidth() uint {
 	if isTerminal(a.err) {
-		width = diagnosticWidth
+		return diagnosticWidth
 	}
-	return config.WriteDiagnostics(a.err, diags, a.color(a.err), width)
+	return 0
 }
 
 // completeNodes offers the names of the spec's nodes to the shell.
