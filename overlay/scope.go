@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -18,6 +19,13 @@ type Scope struct {
 	interfaces []string
 	own        []netip.Addr
 	routeTo    netip.Addr
+}
+
+// Equal says that two scopes ask for the same objects. How many there may be is
+// not part of it.
+func (s Scope) Equal(o Scope) bool {
+	return slices.Equal(s.Links, o.Links) && slices.Equal(s.Pods, o.Pods) && slices.Equal(s.Ask, o.Ask) &&
+		slices.Equal(s.interfaces, o.interfaces) && slices.Equal(s.own, o.own) && s.routeTo == o.routeTo
 }
 
 // ScopeOf is what Compile and Diff need to see for a node.

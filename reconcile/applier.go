@@ -17,8 +17,8 @@ import (
 type Applier struct {
 	*Planner
 	lock    *net.UnixListener
-	network *overlay.Writer
-	ruleset *nft.Writer
+	network networkWriter
+	ruleset rulesetWriter
 }
 
 // OpenApplier opens an applier for the calling thread's network namespace. The
@@ -75,21 +75,32 @@ var (
 //
 // Rules come before the network that they guard, and go after it.
 func (a *Applier) Apply(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
+	result, _, err := a.carryOut(ctx, plan, report, everything)
+	return result, err
+}
+
+// carryOut is Apply. What is read again afterwards is what its caller says; it
+// returns what is known then, or nil where it could not be read.
+func (a *Applier) carryOut(ctx context.Context, plan *Plan, report func(Outcome), again dirt) (*Result, *view, error) {
 	run := applying{Applier: a, plan: plan, result: &Result{Outcomes: make([]Outcome, 0, len(plan.Changes))}, report: report}
-	if plan.Empty() {
-		return run.result, run.forget(plan.work.view)
+	after := &plan.work.view
+	if !plan.Empty() {
+		if plan.Mode == ModeApply {
+			run.rules(ctx)
+			run.objects(ctx)
+		} else {
+			run.objects(ctx)
+			run.rules(ctx)
+		}
+		if err := ctx.Err(); err != nil {
+			return run.result, nil, err
+		}
+		var err error
+		if after, err = run.verify(ctx, again); err != nil {
+			return run.result, nil, err
+		}
 	}
-	if plan.Mode == ModeApply {
-		run.rules(ctx)
-		run.objects(ctx)
-	} else {
-		run.objects(ctx)
-		run.rules(ctx)
-	}
-	if err := ctx.Err(); err != nil {
-		return run.result, err
-	}
-	return run.result, run.verify(ctx)
+	return run.result, after, run.forget(after)
 }
 
 // applying is one plan on its way into the kernel.
@@ -185,20 +196,21 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 
 // verify reads the kernel again, and notes what is still different from what
 // was wanted.
-func (r *applying) verify(ctx context.Context) error {
-	v := r.plan.work.view
-	if err := r.observe(ctx, &v); err != nil {
-		return fmt.Errorf("verifying: %w", err)
+func (r *applying) verify(ctx context.Context, again dirt) (*view, error) {
+	again.spec = false // what was planned for is what is compared with
+	v, err := r.reread(ctx, &r.plan.work.view, again)
+	if err != nil {
+		return nil, fmt.Errorf("verifying: %w", err)
 	}
 	r.result.Remaining = v.plan(r.plan.Mode, r.plan.Node).Changes
-	return r.forget(v)
+	return v, nil
 }
 
 // forget drops from memory what has been put back, or is somebody else's by
 // now: also of a plan without changes, because an apply that was killed may
 // have left what it only meant to do.
-func (r *applying) forget(v view) error {
-	left := v.memory.forget(v.desired, v.observed)
+func (r *applying) forget(v *view) error {
+	left := v.memory.forget(v.desired, v.state)
 	if r.plan.Mode == ModeRelease && len(r.result.Remaining) == 0 {
 		left = newMemory() // what we wrote stays, and is nobody's to put back
 	}

@@ -9,15 +9,18 @@ import (
 // Event is something that the daemon did or saw, in the words of `polder
 // events`.
 type Event struct {
-	Seq     uint64 // 1 for the first since the daemon started
-	Time    time.Time
-	Type    EventType
-	Cause   Cause          // of a round's events
-	Change  *change.Change // EventChanged, EventFailed
-	Object  string         // EventConflict, EventConflictGone: "route 10.244.2.0/24"
-	Err     string         // what went wrong
-	Message string         // for people
-	Took    time.Duration  // from the trigger to this event, where there was one
+	Seq    uint64 // 1 for the first since the daemon started
+	Time   time.Time
+	Type   EventType
+	Cause  Cause          // of a round's events
+	Change *change.Change // EventChanged, EventFailed
+	Object string         // EventConflict, EventConflictGone: "route 10.244.2.0/24"
+	// Differences is the number of objects that are not as they should be:
+	// EventDrift.
+	Differences int
+	Err         string        // what went wrong
+	Message     string        // for people
+	Took        time.Duration // from the trigger to this event, where there was one
 }
 
 // EventType is what kind of event it is.

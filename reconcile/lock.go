@@ -7,21 +7,21 @@ import (
 	"syscall"
 )
 
-// lockName is an abstract unix socket: it belongs to the network namespace, as
+// LockName is the lock, an abstract unix socket: it belongs to the network namespace, as
 // does everything that polder changes, and goes with the process that bound it.
-const lockName = "@polder"
+const LockName = "@polder"
 
 // ErrBusy says that another polder changes this network namespace.
 var ErrBusy = errors.New("another polder is at work in this network namespace")
 
 // lock makes this process the only one to change the network namespace.
 func lock() (*net.UnixListener, error) {
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: lockName, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: LockName, Net: "unix"})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%w: wait for it to end", ErrBusy)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("binding %s: %w", lockName, err)
+		return nil, fmt.Errorf("binding %s: %w", LockName, err)
 	}
 	return l, nil
 }

@@ -114,20 +114,23 @@ func writeAtomically(file string, b []byte) error {
 	return os.Rename(f.Name(), file)
 }
 
-// keepAdvertised adds the links whose accept_ra we raised to those that get
-// their default route from router advertisements: a route that has run out is
-// no reason to stop listening for the next one.
-func (m memory) keepAdvertised(facts *overlay.Facts) {
+// advertised adds the links whose accept_ra we raised to those that get their
+// default route from router advertisements: a route that has run out is no
+// reason to stop listening for the next one.
+func (m memory) advertised(facts overlay.Facts) overlay.Facts {
+	links := slices.Clone(facts.RADefaults)
 	for path := range m.Sysctls {
 		link, ok := strings.CutPrefix(path, "net/ipv6/conf/")
 		if !ok {
 			continue
 		}
 		link, ok = strings.CutSuffix(link, "/accept_ra")
-		if _, there := facts.Links[link]; ok && there && !slices.Contains(facts.RADefaults, link) {
-			facts.RADefaults = append(facts.RADefaults, link)
+		if _, there := facts.Links[link]; ok && there && !slices.Contains(links, link) {
+			links = append(links, link)
 		}
 	}
+	facts.RADefaults = links
+	return facts
 }
 
 // restore makes the values from before us part of what is desired, where the

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,15 +167,20 @@ func TestRememberOnlyForeign(t *testing.T) {
 	}
 }
 
-func TestKeepAdvertised(t *testing.T) {
+func TestAdvertisedKeepsWhatWasRaised(t *testing.T) {
 	m := newMemory()
 	for _, path := range []string{"net/ipv6/conf/eth0/accept_ra", "net/ipv6/conf/eth1/accept_ra", "net/ipv6/conf/gone/accept_ra", "net/ipv6/conf/all/forwarding", "net/ipv4/ip_forward"} {
 		m.Sysctls[path] = remembered{Before: "1", Ours: "2"}
 	}
 	facts := overlay.Facts{Links: map[string]overlay.HostLink{"eth0": {}, "eth1": {}}, RADefaults: []string{"eth1"}}
-	m.keepAdvertised(&facts)
-	if got := strings.Join(facts.RADefaults, " "); got != "eth1 eth0" {
-		t.Errorf("links that listen: %s", got)
+	before := slices.Clone(facts.RADefaults)
+	got := m.advertised(facts)
+	slices.Sort(got.RADefaults)
+	if want := []string{"eth0", "eth1"}; !slices.Equal(got.RADefaults, want) {
+		t.Errorf("links that listen: %v, want %v", got.RADefaults, want)
+	}
+	if !slices.Equal(facts.RADefaults, before) {
+		t.Errorf("what was read has become %v", facts.RADefaults)
 	}
 }
 

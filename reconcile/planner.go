@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/poldernet/polder/internal/change"
@@ -25,8 +26,8 @@ type Options struct {
 // Planner reads the kernel and plans. It holds no handle that can write.
 type Planner struct {
 	options Options
-	network *overlay.Reader
-	ruleset *nft.Reader
+	network networkReader
+	ruleset rulesetReader
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -84,15 +85,21 @@ func (p *Planner) firewalls(ctx context.Context) ([]Firewall, error) {
 	return found, nil
 }
 
-// view is everything that one reading of the spec and of the kernel give.
+// view is what is known of the spec and of the kernel. It is a value: one that
+// is brought up to date is another view, and shares with the first what has not
+// changed.
 type view struct {
 	scope    overlay.Scope
-	desired  *overlay.Desired
-	observed overlay.State
+	observed *overlay.Observed
+	state    overlay.State    // as observed, with the sysctls
+	facts    overlay.Facts    // of the host, as they were compiled with
+	compiled *overlay.Desired // what the spec and the facts come to
+	desired  *overlay.Desired // the same, with what memory puts back
 	wanted   nft.Ruleset
 	rules    nft.Ruleset // as observed, in generation gen
 	gen      nft.Generation
 	memory   memory
+	warnings []string
 }
 
 // tables are ours, by their name.
@@ -100,62 +107,110 @@ var tables = []nft.TableID{{Family: nft.INet, Name: nft.TableName}, {Family: nft
 
 // look reads the kernel and compiles the spec against it.
 func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
+	return p.update(ctx, mode, nil, everything)
+}
+
+// update brings a view up to date: it reads what is dirty, and computes anew
+// what follows from that. The old view stays as it was.
+func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (*view, error) {
 	sp, node, err := p.target(mode)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{scope: overlay.ScopeOf(sp, node)}
-	facts, err := p.read(ctx, v)
-	if err != nil {
+	v := &view{}
+	if old == nil {
+		what = everything
+	} else {
+		*v = *old
+	}
+	if err := p.read(ctx, v, overlay.ScopeOf(sp, node), what); err != nil {
 		return nil, err
 	}
-	if v.desired, err = overlay.Compile(sp, node, facts); err != nil {
-		return nil, err
-	}
-	if sp.Network != nil {
-		v.wanted = nft.Ruleset{nft.Merge(
-			nat.Compile(sp, node),
-			guard.Compile(sp, node, guard.Links{
-				Bridge: v.desired.Bridge, VTEPs: v.desired.VTEPs, Underlay: v.desired.Underlay, Local: v.desired.Local,
-			}),
-		)}
+	if what.spec || v.outdated() {
+		if err := v.compile(sp, node); err != nil {
+			return nil, err
+		}
 	}
 	if err := p.readSysctls(v); err != nil {
 		return nil, err
 	}
-	v.memory.restore(v.desired, v.observed)
+	desired := *v.compiled
+	desired.Sysctls, desired.Ports = maps.Clone(desired.Sysctls), maps.Clone(desired.Ports)
+	v.desired = &desired
+	v.memory.restore(v.desired, v.state)
 	return v, nil
 }
 
-// observe reads the kernel again into a view whose desired half stays.
-func (p *Planner) observe(ctx context.Context, v *view) error {
-	if _, err := p.read(ctx, v); err != nil {
+// reread is an update of what is observed alone.
+func (p *Planner) reread(ctx context.Context, old *view, what dirt) (*view, error) {
+	v := *old
+	if err := p.read(ctx, &v, v.scope, what); err != nil {
+		return nil, err
+	}
+	return &v, p.readSysctls(&v)
+}
+
+// readSysctls completes the state.
+func (p *Planner) readSysctls(v *view) (err error) {
+	v.state = v.observed.State
+	v.state.Sysctls, err = p.network.Sysctls(v.sysctls())
+	return err
+}
+
+// read reads what is dirty, but for the sysctls, of which only some are of
+// interest.
+func (p *Planner) read(ctx context.Context, v *view, scope overlay.Scope, what dirt) (err error) {
+	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
 		return err
 	}
-	return p.readSysctls(v)
-}
-
-// read reads everything but the sysctls, of which only some are of interest.
-func (p *Planner) read(ctx context.Context, v *view) (facts overlay.Facts, err error) {
-	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
-		return facts, err
+	switch {
+	case v.observed == nil || !scope.Equal(v.scope):
+		v.observed, err = p.network.Read(ctx, scope)
+	case what.network != 0:
+		v.observed, err = p.network.Refresh(ctx, v.observed, what.network)
 	}
-	observed, err := p.network.Read(ctx, v.scope)
+	v.scope = scope
 	if err != nil {
-		return facts, fmt.Errorf("reading the kernel: %w", err)
+		return fmt.Errorf("reading the kernel: %w", err)
 	}
-	v.observed, facts = observed.State, observed.Facts
-	if v.rules, v.gen, err = p.ruleset.Read(ctx, tables...); err != nil {
-		return facts, err
+	if what.rules {
+		v.rules, v.gen, err = p.ruleset.Read(ctx, tables...)
 	}
-	v.memory.keepAdvertised(&facts)
-	return facts, nil
+	return err
 }
 
-func (p *Planner) readSysctls(v *view) (err error) {
-	paths := slices.AppendSeq(v.memory.sysctls(), maps.Keys(v.desired.Sysctls))
-	v.observed.Sysctls, err = p.network.Sysctls(paths)
-	return err
+// outdated says that the host is no longer what was compiled for.
+func (v *view) outdated() bool {
+	return !reflect.DeepEqual(v.facts, v.memory.advertised(v.observed.Facts))
+}
+
+func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {
+	v.facts = v.memory.advertised(v.observed.Facts)
+	if v.compiled, err = overlay.Compile(sp, node, v.facts); err != nil {
+		return err
+	}
+	v.wanted = nil
+	if sp.Network != nil {
+		v.wanted = nft.Ruleset{nft.Merge(
+			nat.Compile(sp, node),
+			guard.Compile(sp, node, guard.Links{
+				Bridge: v.compiled.Bridge, VTEPs: v.compiled.VTEPs, Underlay: v.compiled.Underlay, Local: v.compiled.Local,
+			}),
+		)}
+	}
+	return nil
+}
+
+// sysctls are the paths of the switches that matter.
+func (v *view) sysctls() []string {
+	return slices.AppendSeq(v.memory.sysctls(), maps.Keys(v.compiled.Sysctls))
+}
+
+// sysctlsMoved says that a switch is no longer as it was when it was last
+// read. One that cannot be read has moved: a round will say why.
+func (p *Planner) sysctlsMoved(v *view) bool {
+	now, err := p.network.Sysctls(v.sysctls())
+	return err != nil || !maps.Equal(now, v.state.Sysctls)
 }
 
 // target is the spec and the node that a mode plans for: to remove everything
@@ -178,25 +233,50 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 func (v *view) plan(mode Mode, node string) *Plan {
 	w := work{view: *v}
 	if mode == ModeRelease {
-		w.network = overlay.Release(v.observed)
+		w.network = overlay.Release(v.state)
 	} else {
-		w.network = overlay.Diff(v.desired, v.observed)
-		w.network.Ops = append(w.network.Ops, v.memory.resets(v.desired, v.observed)...)
+		w.network = overlay.Diff(v.desired, v.state)
+		w.network.Ops = append(w.network.Ops, v.memory.resets(v.desired, v.state)...)
 	}
 	w.rules = nft.Diff(v.wanted, v.rules)
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
-	plan.Changes = make([]change.Change, 0, len(w.network.Ops)+len(w.rules.Changes()))
 	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)
 	if mode == ModeRelease && len(v.rules) > 0 {
 		plan.Warnings = append(plan.Warnings, "nftables tables cannot be given away: their name is our mark. They are removed, and with them masquerade and the guard of the VXLAN port.")
 	}
+	plan.Changes = w.changes()
+	return plan
+}
+
+// changes are what operations and rules come to, in order.
+func (w work) changes() []change.Change {
+	changes := make([]change.Change, 0, len(w.network.Ops)+len(w.rules.Changes()))
 	for _, op := range w.network.Ops {
 		if !op.Hidden {
-			plan.Changes = append(plan.Changes, op.Change)
+			changes = append(changes, op.Change)
 		}
 	}
-	plan.Changes = append(plan.Changes, w.rules.Changes()...)
-	return plan
+	return append(changes, w.rules.Changes()...)
+}
+
+// without is a plan that leaves out the objects that wait. The rules are one
+// unit: if one of them waits, all do.
+func (p *Plan) without(waits func(change.Change) bool) *Plan {
+	if !slices.ContainsFunc(p.Changes, waits) {
+		return p
+	}
+	part := *p
+	part.work.network.Ops = nil
+	for _, op := range p.work.network.Ops {
+		if !waits(op.Change) {
+			part.work.network.Ops = append(part.work.network.Ops, op)
+		}
+	}
+	if slices.ContainsFunc(p.work.rules.Changes(), waits) {
+		part.work.rules = &nft.Plan{}
+	}
+	part.Changes = part.work.changes()
+	return &part
 }
 
 // Status reads the kernel and says how it stands.
@@ -213,7 +293,7 @@ func (p *Planner) Status(ctx context.Context) (*Status, error) {
 		}
 		s.Peers = append(s.Peers, Peer{
 			Node: peer.Node, Subnet: peer.Subnet, Path: path, Gateway: peer.Address,
-			Present: v.desired.Leads(v.observed, peer),
+			Present: v.desired.Leads(v.state, peer),
 		})
 	}
 	if s.Firewalls, err = p.firewalls(ctx); err != nil {

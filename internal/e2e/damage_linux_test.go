@@ -26,7 +26,7 @@ var damages = []struct{ name, command string }{
 	{"table emptied", "nft flush table inet polder"},
 	{"chain deleted", "nft flush chain inet polder postrouting; nft delete chain inet polder postrouting"},
 	{"chain flushed", "nft flush chain inet polder vxlan_door"},
-	{"chain added", "nft add chain inet polder mine; nft add rule inet polder mine accept"},
+	{"chain added", "nft 'add chain inet polder mine; add rule inet polder mine accept'"},
 	{"base chain added", "nft add chain inet polder mine2 '{ type filter hook forward priority 0; policy drop; }'"},
 	{"policy", "nft add chain inet polder guard_input '{ policy drop; }'"},
 	{"rule added in front", "nft insert rule inet polder vxlan_door accept"},
@@ -43,7 +43,7 @@ var damages = []struct{ name, command string }{
 	{"element deleted, IPv6", "nft delete element inet polder vxlan_peers6 '{ 2001:db8:2::12 }'"},
 	{"interface added", "nft add element inet polder pod_links '{ eth0 }'"},
 	{"set added", "nft add set inet polder mine3 '{ type ipv4_addr; }'"},
-	{"bridge table of our name", "nft add table bridge polder; nft add chain bridge polder c '{ type filter hook forward priority 0; policy drop; }'"},
+	{"bridge table of our name", "nft 'add table bridge polder; add chain bridge polder c { type filter hook forward priority 0; policy drop; }'"},
 
 	{"bridge deleted", "ip link del cni0"},
 	{"bridge MAC", "ip link set cni0 address 02:11:22:33:44:55"},
@@ -76,9 +76,12 @@ var damages = []struct{ name, command string }{
 	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
 }
 
+// damagedCluster has peers by both paths.
+var damagedCluster = cluster{backend: backendDirect, pods: dual}
+
 // wholeNode is n1 of a lab with peers by both paths, applied, and what it is.
 func wholeNode(t *testing.T) (*network, string) {
-	n := up(t, cluster{backend: backendDirect, pods: dual})
+	n := up(t, damagedCluster)
 	n.sh("n1", "echo 1 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
 	n.apply("n1", n.spec, reconcile.ModeApply)
 	return n, n.settled("n1")

@@ -1,0 +1,26 @@
+package reconcile
+
+import "github.com/poldernet/polder/overlay"
+
+// dirt is what may have changed since it was read, and has to be read again.
+type dirt struct {
+	network overlay.Class // without Sysctls
+	rules   bool
+	sysctls bool
+	spec    bool // the spec is another; nothing of the kernel needs reading for that alone
+}
+
+// everything is the dirt of one who knows nothing.
+var everything = dirt{network: overlay.Everything &^ overlay.Sysctls, rules: true, sysctls: true, spec: true}
+
+func (d dirt) with(o dirt) dirt {
+	return dirt{d.network | o.network, d.rules || o.rules, d.sysctls || o.sysctls, d.spec || o.spec}
+}
+
+// touched is what a plan writes. Sysctls are read every time.
+func touched(p *Plan) dirt {
+	if p.Empty() {
+		return dirt{}
+	}
+	return dirt{network: overlay.Touched(p.work.network.Ops) &^ overlay.Sysctls, rules: !p.work.rules.Empty()}
+}

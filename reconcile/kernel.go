@@ -1,0 +1,42 @@
+package reconcile
+
+import (
+	"context"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/overlay"
+	"github.com/poldernet/polder/spec"
+)
+
+// What a planner, an applier and a daemon need of the kernel. Those that plan
+// have no method that writes.
+type (
+	networkReader interface {
+		Read(ctx context.Context, scope overlay.Scope) (*overlay.Observed, error)
+		Refresh(ctx context.Context, old *overlay.Observed, classes overlay.Class) (*overlay.Observed, error)
+		Sysctls(paths []string) (map[string]string, error)
+		ForwardingResets(f spec.Family) (map[string]string, error)
+		Close() error
+	}
+	rulesetReader interface {
+		Read(ctx context.Context, ids ...nft.TableID) (nft.Ruleset, nft.Generation, error)
+		ForeignDrops(ctx context.Context) ([]nft.ForeignDrop, error)
+		Close() error
+	}
+	networkWriter interface {
+		Apply(ctx context.Context, ops []overlay.Op, report func(i int, err error))
+		Close() error
+	}
+	rulesetWriter interface {
+		Commit(ctx context.Context, p *nft.Plan, gen nft.Generation) error
+		Close() error
+	}
+	networkEvents interface {
+		Next(ctx context.Context) ([]overlay.Event, error)
+		Close() error
+	}
+	rulesetEvents interface {
+		Next(ctx context.Context) (nft.Commit, error)
+		Close() error
+	}
+)

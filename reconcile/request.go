@@ -1,0 +1,134 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrStopped says that the daemon has ended.
+var ErrStopped = errors.New("the daemon has stopped")
+
+// ErrPlanChanged says that a plan is no longer the one that was approved.
+var ErrPlanChanged = errors.New("the plan has changed since it was shown: look at it again")
+
+// request is work that somebody else asks the daemon's goroutine to do.
+type request struct {
+	do   func(ctx context.Context)
+	done chan struct{}
+}
+
+// ask has the daemon's goroutine do something, and waits for that.
+func (d *Daemon) ask(ctx context.Context, do func(ctx context.Context)) error {
+	r := request{do, make(chan struct{})}
+	select {
+	case d.requests <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.stopped:
+		return ErrStopped
+	}
+	<-r.done
+	return nil
+}
+
+// ID identifies what a plan does: two plans with one ID do the same.
+func (p *Plan) ID() string {
+	b, err := json.Marshal(struct {
+		Mode    Mode
+		Node    string
+		Changes any
+	}{p.Mode, p.Node, p.Changes})
+	if err != nil {
+		// Strings, numbers and booleans are always marshalled.
+		panic(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// Plan reads the spec's files and the whole kernel, and computes what an apply
+// by command would do.
+func (d *Daemon) Plan(ctx context.Context, mode Mode) (plan *Plan, err error) {
+	asked := d.ask(ctx, func(own context.Context) {
+		ctx, cancel := both(ctx, own)
+		defer cancel()
+		plan, err = d.plan(ctx, mode)
+	})
+	return plan, errors.Join(asked, err)
+}
+
+// Apply makes the plan again, and does it if its ID is still the same: else the
+// error is ErrPlanChanged. After ModeDestroy and ModeRelease the daemon repairs
+// nothing, until ModeApply.
+func (d *Daemon) Apply(ctx context.Context, mode Mode, id string, report func(Outcome)) (result *Result, err error) {
+	asked := d.ask(ctx, func(own context.Context) {
+		ctx, cancel := both(ctx, own)
+		defer cancel()
+		var plan *Plan
+		if plan, err = d.plan(ctx, mode); err != nil {
+			return
+		}
+		if plan.ID() != id {
+			err = ErrPlanChanged
+			return
+		}
+		result, err = d.command(ctx, plan, report)
+	})
+	return result, errors.Join(asked, err)
+}
+
+// both ends when either of two contexts does.
+func both(a, b context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(a)
+	stop := context.AfterFunc(b, func() { cancel(b.Err()) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
+	if mode == ModeApply {
+		l := d.options.Source.load(d.options.Node)
+		d.adopt(l)
+		if l.err != nil {
+			return nil, l.err
+		}
+	}
+	return d.applier.Plan(ctx, mode)
+}
+
+// command carries a plan out that somebody approved.
+func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
+	r := round{Daemon: d, cause: CauseCommand, since: time.Now(), dirty: everything, began: time.Now()}
+	d.cause, d.dirty = "", dirt{}
+	held := Mode("")
+	if plan.Mode != ModeApply {
+		held = plan.Mode
+	}
+	if held != d.now.Held {
+		t := EventHeld
+		if held == "" {
+			t = EventResumed
+		}
+		d.journal.add(Event{Type: t, Cause: CauseCommand, Message: fmt.Sprintf("by %s", plan.Mode)})
+	}
+	d.now.Held = held
+	clear(d.retries)
+	result, err := d.applier.Apply(ctx, plan, func(o Outcome) {
+		r.outcome(o)
+		report(o)
+	})
+	if held != "" {
+		d.now.InSync, d.now.Since = false, time.Now()
+		d.now.Conflicts, d.now.Warnings = nil, nil
+		clear(d.retries)
+		d.view = nil
+		return result, err
+	}
+	// What remains, the next round finds.
+	d.because(CauseCommand, everything, time.Now())
+	return result, err
+}

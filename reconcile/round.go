@@ -1,0 +1,143 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/nft"
+)
+
+var errStillDiffers = errors.New("was written, but the kernel holds something else")
+
+// round makes the kernel match the spec: it reads what may have changed,
+// compares, writes what is not to wait, and reads that again.
+func (d *Daemon) round(ctx context.Context) {
+	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now()}
+	d.cause, d.dirty = "", dirt{}
+	r.run(ctx)
+	d.now.Counters.Rounds[r.cause]++
+	d.now.Counters.RoundTime += time.Since(r.began)
+}
+
+type round struct {
+	*Daemon
+	cause Cause
+	since time.Time // of the trigger
+	dirty dirt
+	began time.Time
+	stale bool // somebody changed our tables meanwhile
+}
+
+// node stands for what concerns no single object.
+func (d *Daemon) node() change.Change { return change.Change{Kind: "node", Name: d.options.Node} }
+
+func (d *Daemon) stateDir() change.Change {
+	return change.Change{Kind: "state directory", Name: d.options.StateDir}
+}
+
+func (r *round) run(ctx context.Context) {
+	v, err := r.applier.update(ctx, ModeApply, r.view, r.dirty)
+	if err != nil {
+		r.failed(ctx, err)
+		return
+	}
+	r.view = v
+	plan := v.plan(ModeApply, r.options.Node)
+	r.view.warnings = plan.Warnings
+	r.warn()
+	r.conflicts(plan.Conflicts)
+	r.retries.keep(append(plan.Changes, r.node(), r.stateDir()))
+
+	now := time.Now()
+	culprit := r.culprit
+	r.culprit = ""
+	if len(plan.Changes) > 0 && r.cause.repairs() {
+		r.journal.add(Event{Type: EventDrift, Cause: r.cause, Differences: len(plan.Changes), Message: culprit, Took: now.Sub(r.since)})
+	}
+	due := plan.without(func(c change.Change) bool { return r.retries.waits(c, now) })
+	result, after, err := r.applier.carryOut(ctx, due, r.outcome, touched(due))
+	if after == nil {
+		r.dirty = everything
+		r.failed(ctx, err)
+		return
+	}
+	r.view = after
+	r.retries.done(r.node())
+	r.retries.done(r.stateDir())
+	if err != nil { // of what is remembered, not of the kernel
+		r.report(r.stateDir(), err)
+	}
+	if due.Empty() {
+		result.Remaining = plan.Changes
+	}
+	r.conclude(result.Remaining)
+}
+
+// outcome notes what became of one change.
+func (r *round) outcome(o Outcome) {
+	if errors.Is(o.Err, nft.ErrStale) {
+		r.stale = true
+		return
+	}
+	r.now.Counters.Changes[ChangeCount{o.Change.Kind, o.Change.Action, r.cause.repairs(), o.Err != nil}]++
+	if o.Err != nil {
+		r.report(o.Change, o.Err)
+		return
+	}
+	r.retries.done(o.Change)
+	r.journal.add(Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)})
+}
+
+// report notes a failure, and tells of it.
+func (r *round) report(c change.Change, err error) {
+	r.retries.failed(c, err, time.Now())
+	r.journal.add(Event{Type: EventFailed, Cause: r.cause, Change: &c, Err: err.Error(), Took: time.Since(r.since)})
+}
+
+// failed ends a round that could not even be planned, or not be verified.
+func (r *round) failed(ctx context.Context, err error) {
+	r.Daemon.dirty = r.Daemon.dirty.with(r.dirty)
+	if ctx.Err() != nil {
+		return
+	}
+	r.report(r.node(), err)
+	r.sync(false)
+}
+
+// conclude says what the round came to.
+func (r *round) conclude(remaining []change.Change) {
+	if r.stale {
+		r.because(r.cause, dirt{rules: true}, r.since)
+		return
+	}
+	if r.view.outdated() { // by what has just been written
+		r.because(r.cause, dirt{spec: true}, r.since)
+	}
+	for _, c := range remaining {
+		if r.retries[keyOf(c)] == nil {
+			r.report(c, errStillDiffers)
+		}
+	}
+	r.sync(len(remaining) == 0 && len(r.now.Conflicts) == 0)
+}
+
+// sync notes whether the kernel holds what the spec says.
+func (r *round) sync(in bool) {
+	d := r.Daemon
+	if in && !d.now.Ready {
+		d.now.Ready = true
+		d.journal.add(Event{Type: EventReady, Cause: r.cause, Took: time.Since(d.now.Started)})
+		d.notify("READY=1")
+	}
+	if in == d.now.InSync {
+		return
+	}
+	d.now.InSync, d.now.Since = in, time.Now()
+	t := EventOutOfSync
+	if in {
+		t = EventInSync
+	}
+	d.journal.add(Event{Type: t, Cause: r.cause, Took: time.Since(r.since)})
+}
