@@ -24,7 +24,7 @@ var damages = []struct{ name, command string }{
 	{"table dormant", "nft add table inet polder '{ flags dormant; }'"},
 	{"table dormant, and a policy", "nft add chain inet polder guard_input '{ policy drop; }'; nft add table inet polder '{ flags dormant; }'"},
 	{"table emptied", "nft flush table inet polder"},
-	{"chain deleted", "nft flush chain inet polder postrouting; nft delete chain inet polder postrouting"},
+	{"chain deleted", "nft 'flush chain inet polder postrouting; delete chain inet polder postrouting'"},
 	{"chain flushed", "nft flush chain inet polder vxlan_door"},
 	{"chain added", "nft 'add chain inet polder mine; add rule inet polder mine accept'"},
 	{"base chain added", "nft add chain inet polder mine2 '{ type filter hook forward priority 0; policy drop; }'"},
