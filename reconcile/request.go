@@ -36,6 +36,12 @@ func (d *Daemon) ask(ctx context.Context, do func(ctx context.Context)) error {
 	return nil
 }
 
+// Ping returns when the daemon's goroutine had time for it. The error is that of
+// ctx, or ErrStopped.
+func (d *Daemon) Ping(ctx context.Context) error {
+	return d.ask(ctx, func(context.Context) {})
+}
+
 // ID identifies what a plan does: two plans with one ID do the same.
 func (p *Plan) ID() string {
 	b, err := json.Marshal(struct {

@@ -34,11 +34,12 @@ type loaded struct {
 
 // load reads the spec and finds the node in it.
 func (s Source) load(node string) *loaded {
+	began := time.Now()
 	config, diags := spec.Load(s.Path, s.Inputs)
 	if !diags.HasErrors() {
 		diags = append(diags, config.CheckNode(node)...)
 	}
-	l := &loaded{files: append([]string{s.Path}, config.Files()...), at: time.Now()}
+	l := &loaded{files: append([]string{s.Path}, config.Files()...), at: time.Now(), noticed: began}
 	if diags.HasErrors() {
 		l.err = diagnosed(config, diags)
 		return l
