@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"math/bits"
 	"strings"
 
 	"github.com/poldernet/polder/spec"
@@ -18,8 +19,12 @@ const (
 	Paths                        // the host's answers to Scope.Ask
 	Sysctls                      // which Reader.Sysctls reads, and Refresh does not
 
+	classes    = iota // how many there are
 	Everything = Links | Neighbours | FDB | Routes | Paths | Sysctls
 )
+
+// bit is the number of a single class.
+func (c Class) bit() int { return bits.TrailingZeros8(uint8(c)) }
 
 var classNames = []string{"links", "neighbours", "fdb", "routes", "paths", "sysctls"}
 

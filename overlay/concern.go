@@ -3,6 +3,8 @@ package overlay
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // Concerns is what has to be read again because of an event: nothing where the
@@ -10,14 +12,22 @@ import (
 // were verified, or where it is not our business. It may say too much, and
 // never too little: where it is nothing for all events since the reading, a new
 // reading gives no other plan. The exceptions are changes that the kernel
-// announces to nobody.
+// announces to nobody: most sysctls, and of a link that is down the alias and
+// the hairpin mode (dev.c, netdev_state_change).
 //
 // It needs no kernel, and most foreign events cost it well under a microsecond.
-func (o *Observed) Concerns(e Event) Class {
+func (o *Observed) Concerns(e Event) (c Class) {
 	if e.of == nil {
 		return 0
 	}
-	return e.of.concerns(o, e.gone)
+	c = e.of.concerns(o, e.gone)
+	for i, began := range o.began {
+		// What was read after that shows what happened.
+		if c&(1<<i) != 0 && e.at.Before(began) {
+			c &^= 1 << i
+		}
+	}
+	return c
 }
 
 // concerns judges a neighbour or a row of a forwarding database.
@@ -52,10 +62,11 @@ func (n rawNeigh) concerns(o *Observed, gone bool) Class {
 func (h hopNotice) concerns(o *Observed, gone bool) (c Class) {
 	held, there := o.State.NextHops[h.id]
 	h.Link = o.name(h.ifindex)
-	if !gone && there && held == h.NextHop {
+	same := !gone && there && held == h.NextHop
+	if same && !held.Other { // of a group, the state does not say what is in it
 		return 0
 	}
-	if (there || !gone) && (o.ourHop(h.id, h.NextHop) || there && o.ourHop(h.id, held) || o.hops[h.id]) {
+	if !same && (there || !gone) && (o.ourHop(h.id, h.NextHop) || there && o.ourHop(h.id, held) || o.hops[h.id]) {
 		c |= Routes
 	}
 	// One that is not known may have been made since the reading, and a path
@@ -110,10 +121,10 @@ func (n confNotice) concerns(o *Observed, _ bool) Class {
 	path := ForwardingSwitch(n.family)
 	if n.ifindex != netconfAll {
 		link := o.links[n.ifindex].Link
-		if n.ifindex == netconfDefault || !o.ours(link) {
+		if n.family == spec.IPv6 || !o.ours(link) { // IPv6 asks no single link, see sysctls
 			return 0
 		}
-		path = "net/" + n.family.String() + "/conf/" + link.Name + "/forwarding" // of IPv4; see sysctls
+		path = "net/ipv4/conf/" + link.Name + "/forwarding"
 	}
 	value := "0"
 	if n.forwarding != 0 {

@@ -23,19 +23,22 @@ func (l rawLink) concerns(o *Observed, gone bool) Class {
 }
 
 // linkChange is what has to be read again because a link became another; nil
-// is for none. Of our own links everything hangs, and what is written to one
-// may flush what is on it. Of other links it is what the kernel takes along
-// without a word when they go down.
+// is for none. On our own links everything hangs, and what is written to one
+// may flush what is on it. Of other links it is what hangs on them.
 func (o *Observed) linkChange(before, after *rawLink) (c Class) {
 	if before != nil && after != nil {
+		c |= o.stateChange(before, after)
 		same := *after
 		same.carrier = before.carrier
 		if same == *before {
-			return o.carrierChange(before, after)
+			return c
 		}
 		if before.Name != after.Name {
 			return Everything
 		}
+	}
+	if before != nil && after == nil {
+		c |= o.hangs[before.Name]
 	}
 	for _, l := range []*rawLink{before, after} {
 		switch {
@@ -46,23 +49,22 @@ func (o *Observed) linkChange(before, after *rawLink) (c Class) {
 			c |= Links
 		}
 	}
-	if before != nil && (after == nil || before.Up && !after.Up) {
-		c |= o.hangs[before.Name]
-	}
-	if before != nil && after != nil && before.Up != after.Up {
-		c |= o.carrierChange(before, after)
-	}
 	return c
 }
 
-// carrierChange is for a link that came up, or lost its carrier: multipath
-// routes over it come to life, and where the host ignores routes over links
-// without a carrier, all of them do, without a word.
-func (o *Observed) carrierChange(before, after *rawLink) Class {
-	if before.carrier == after.carrier && before.Up == after.Up || len(o.asked) == 0 || after.master != 0 || o.ours(after.Link) {
-		return 0
+// stateChange is what goes with a link that went down, or that lost its
+// carrier: nexthop objects over it, and their IPv4 routes, are removed in both
+// cases, and nobody is told (nexthop.c, nh_netdev_event). Where a link comes to
+// life, multipath routes over it do, too, and where the host ignores routes
+// over links without a carrier, all do.
+func (o *Observed) stateChange(before, after *rawLink) (c Class) {
+	if before.Up && !after.Up || before.carrier && !after.carrier {
+		c |= o.hangs[before.Name]
 	}
-	return Paths
+	if before.Up == after.Up && before.carrier == after.carrier || len(o.asked) == 0 || after.master != 0 || o.ours(after.Link) {
+		return c
+	}
+	return c | Paths
 }
 
 // watched says that a link of others matters by what it is: a VXLAN device,

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -15,7 +16,8 @@ var ErrLost = errors.New("network notifications were lost")
 // Event is one message of the kernel's about a change. See
 // Observed.Concerns.
 type Event struct {
-	gone bool // the object was deleted
+	at   time.Time // when it was received, or later
+	gone bool      // the object was deleted
 	of   notice
 }
 
@@ -58,28 +60,28 @@ func decodeEvent(kind, flags uint16, b []byte) (e Event, ok bool, err error) {
 		if len(b) > 0 && b[0] == familyBridge {
 			var l rawLink
 			l, err = decodePort(b)
-			e = Event{kind == rtmDelLink, portNotice(l)}
+			e = Event{gone: kind == rtmDelLink, of: portNotice(l)}
 			break
 		}
 		var l rawLink
 		l, err = decodeLink(b)
-		e = Event{kind == rtmDelLink, l}
+		e = Event{gone: kind == rtmDelLink, of: l}
 	case rtmNewAddr, rtmDelAddr:
 		var a rawAddress
 		a, err = decodeAddress(b)
-		e = Event{kind == rtmDelAddr, a}
+		e = Event{gone: kind == rtmDelAddr, of: a}
 	case rtmNewNeigh, rtmDelNeigh:
 		var n rawNeigh
 		n, err = decodeNeigh(b)
-		e = Event{kind == rtmDelNeigh, n}
+		e = Event{gone: kind == rtmDelNeigh, of: n}
 	case rtmNewNextHop, rtmDelNextHop:
 		h := hopNotice{fresh: flags&flagExcl != 0}
 		h.id, h.ifindex, h.NextHop, err = decodeNextHop(b)
-		e = Event{kind == rtmDelNextHop, h}
+		e = Event{gone: kind == rtmDelNextHop, of: h}
 	case rtmNewRoute, rtmDelRoute:
 		var r rawRoute
 		r, err = decodeRoute(b)
-		e = Event{kind == rtmDelRoute, r}
+		e = Event{gone: kind == rtmDelRoute, of: r}
 	case rtmNewRule, rtmDelRule:
 		e = Event{of: ruleNotice{}}
 	case rtmNewNetconf:

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,13 +54,13 @@ func (r *Reader) Refresh(ctx context.Context, old *Observed, classes Class) (*Ob
 		{Links, "links", read.readLinks},
 		{Neighbours, "neighbours", read.readNeighbours},
 		{FDB, "forwarding database", read.readFDB},
-		{Routes, "nexthop objects", read.readNextHops},
 		{Routes, "routes", read.readRoutes},
 		{Paths, "paths to the peers", read.readPaths},
 	} {
 		if classes&step.class == 0 {
 			continue
 		}
+		next.began[step.class.bit()] = time.Now()
 		if err := step.do(ctx); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", step.what, err)
 		}
@@ -187,6 +188,9 @@ func (r *reading) readNextHops(ctx context.Context) error {
 }
 
 func (r *reading) readRoutes(ctx context.Context) error {
+	if err := r.readNextHops(ctx); err != nil {
+		return fmt.Errorf("nexthop objects: %w", err)
+	}
 	r.State.Routes, r.State.Duplicates = make(map[RouteKey]Route, len(r.State.Routes)), nil
 	r.advertised, r.Facts.RADefaults = map[string]bool{}, nil
 	for _, family := range []byte{familyInet, familyInet6} {

@@ -76,39 +76,45 @@ func (w *Watcher) Close() error { return w.file.Close() }
 // and os.ErrClosed after Close. After ErrLost, first read everything, then go
 // on.
 func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
-	if err := w.file.SetReadDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("waiting for network notifications: %w", err)
-	}
 	stop := context.AfterFunc(ctx, func() {
 		// The error says that the watcher is closed, which ends the wait, too.
 		_ = w.file.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer stop()
-	var events []Event
-	for len(events) == 0 {
+	for {
+		// Of an earlier call whose ctx ended late. If it is of this one, ctx
+		// says so.
+		if err := w.file.SetReadDeadline(time.Time{}); err != nil {
+			return nil, fmt.Errorf("waiting for network notifications: %w", err)
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		var events []Event
 		var failed error
 		err := w.conn.Read(func(fd uintptr) bool {
 			events, failed = w.drain(int(fd))
 			return len(events) > 0 || failed != nil
 		})
-		if err := ctx.Err(); err != nil && failed == nil && len(events) == 0 {
-			return nil, err
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			continue
+		case err != nil:
 			return nil, fmt.Errorf("waiting for network notifications: %w", err)
-		}
-		if failed != nil {
-			return nil, failed
+		default:
+			return events, failed
 		}
 	}
-	return events, nil
 }
 
 // drain receives what is there.
 func (w *Watcher) drain(fd int) (events []Event, err error) {
+	defer func() {
+		now := time.Now()
+		for i := range events {
+			events[i].at = now
+		}
+	}()
 	for len(events) < batchEvents {
 		n, _, flags, from, err := unix.Recvmsg(fd, w.buf, nil, unix.MSG_DONTWAIT)
 		switch {

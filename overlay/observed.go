@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Observed is one reading of the kernel, within a scope. Nothing that it holds
@@ -14,11 +15,12 @@ type Observed struct {
 	Facts Facts
 
 	scope Scope
+	began [classes]time.Time // when the reading of each class began, by its bit
 	links map[int]kernelLink // by index, all of the host
 	asked []netip.Addr       // Scope.Ask, sorted
-	// What of ours hangs on a link that is not ours: Routes where nexthop
-	// objects or routes of the state lead over it, Paths where an answer does.
-	// The kernel takes these along with the link without a word.
+	// What the kernel takes along, without a word, with a link's state, by its
+	// name: Routes where nexthop objects lead over it, or routes of the state
+	// and the link is not ours; Paths where an answer does.
 	hangs map[string]Class
 	// underlays are the links that carry the underlay, or that Compile may
 	// choose for it.
@@ -132,7 +134,7 @@ func (o *Observed) index() {
 			o.hops[r.NextHop] = true
 			o.hangs[hop.Link] |= Routes
 		}
-		if r.NextHop == 0 {
+		if r.NextHop == 0 && !o.ours(o.State.Links[r.Link]) {
 			o.hangs[r.Link] |= Routes
 		}
 	}
