@@ -24,7 +24,7 @@ func vxlan() spec.Backend {
 
 func direct() spec.Backend {
 	b := vxlan()
-	b.DirectRouting = true
+	b.DirectRouting, b.AcceptDirect = true, true
 	return b
 }
 

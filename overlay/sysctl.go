@@ -18,6 +18,7 @@ func (c *compiler) sysctls() {
 			for _, link := range c.Links {
 				c.Sysctls["net/ipv4/conf/"+link.Name+"/forwarding"] = "1"
 			}
+			c.reversePath()
 		case spec.IPv6:
 			c.Sysctls[ForwardingSwitch(spec.IPv6)] = "1"
 			for _, link := range c.facts.RADefaults {
@@ -45,6 +46,24 @@ func (c *compiler) sysctls() {
 			"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf")
 	}
 }
+
+// reversePath has the VTEP take packets whose way back leads elsewhere: over the
+// underlay, to a peer that sends by VXLAN still, or again. The guard checks
+// sources more closely. The kernel goes by the greater of this switch and that
+// of all links (ip-sysctl, rp_filter): 0 would not do where that is 1, as the
+// defaults of some distributions are. IPv6 has no such check.
+func (c *compiler) reversePath() {
+	if c.net.Backend.AcceptDirect {
+		c.Sysctls[reversePathFilter(c.VTEPs.Get(c.rides.Get(spec.IPv4)))] = looseReversePath
+	}
+}
+
+// looseReversePath asks only for some route to the source.
+const looseReversePath = "2"
+
+// reversePathFilter is the switch of a link by which IPv4 drops what the way
+// back does not lead to.
+func reversePathFilter(link string) string { return "net/ipv4/conf/" + link + "/rp_filter" }
 
 // sysctls plans the switches: of the host first, and of our links when these
 // are there.
