@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/internal/peers"
+	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
+)
+
+// attach makes pods ports of a bridge as the CNI plugins flannel and bridge do,
+// with what flannel wrote for them (plugins/main/bridge in
+// containernetworking/plugins v1.9.1).
+const attach = `
+	. /run/flannel/subnet.env
+	ip link add cni0 mtu $FLANNEL_MTU type bridge
+	echo 0 >/proc/sys/net/ipv6/conf/cni0/accept_ra; ip link set cni0 up
+	for port in veth1 veth2; do
+		ip link set $port mtu $FLANNEL_MTU master cni0; bridge link set dev $port hairpin on isolated off
+	done
+	for gateway in $FLANNEL_SUBNET $FLANNEL_IPV6_SUBNET; do
+		ip addr add $gateway dev cni0
+		ip link set cni0 address $(cat /sys/class/net/cni0/address)
+	done
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	[ -z "$FLANNEL_IPV6_SUBNET" ] || echo 1 >/proc/sys/net/ipv6/conf/all/forwarding`
+
+// flannel makes the cluster's network with the real thing, on the named nodes.
+func (n *network) flannel(rules peers.Rules, nodes []string) *peers.Flannel {
+	n.t.Helper()
+	namespaces := map[string]*lab.Namespace{}
+	for _, node := range nodes {
+		namespaces[node] = n.lab.Node(node)
+	}
+	f := peers.StartFlannel(n.t, n.spec, namespaces, rules)
+	for _, node := range nodes {
+		n.sh(node, attach)
+	}
+	if err := n.lab.SyncPodMTU(); err != nil {
+		n.t.Fatal(err)
+	}
+	for _, node := range nodes {
+		n.settle(node)
+	}
+	return f
+}
+
+// withVTEPs is the spec with the MACs that flannel drew, which a user reads on
+// each node and writes into the file.
+func (n *network) withVTEPs(c cluster, nodes []string) *spec.Spec {
+	n.t.Helper()
+	c.nodes = map[string]string{}
+	for _, node := range nodes {
+		var macs []string
+		for _, f := range c.pods {
+			device := n.spec.Network.Backend.Device.Get(f)
+			macs = append(macs, fmt.Sprintf("%s = %q", f, strings.TrimSpace(n.sh(node, "cat /sys/class/net/"+device+"/address"))))
+		}
+		c.nodes[node] = "vtep_mac = { " + strings.Join(macs, ", ") + " }"
+	}
+	text, _ := c.text()
+	return load(n.t, text)
+}
+
+// mesh pings from each pod of some nodes to each one after it in the list, so
+// that packets cross each pair both ways, and from the first to the outside, in
+// each family.
+func (n *network) mesh(fs families, nodes []string) (streams []traffic) {
+	n.t.Helper()
+	pods := slices.DeleteFunc(slices.Clone(n.spec.Endpoints), func(e *spec.Endpoint) bool { return !slices.Contains(nodes, e.Node) })
+	for _, f := range fs {
+		for i, from := range pods {
+			for _, to := range pods[i+1:] {
+				streams = append(streams, n.ping(from.Name, address(to, f).String()))
+			}
+		}
+		streams = append(streams, n.ping(pods[0].Name, outside(f).String()))
+	}
+	return streams
+}
+
+// expectUnbroken fails if any packet of the streams was lost.
+func (n *network) expectUnbroken(streams []traffic) {
+	n.t.Helper()
+	for _, s := range streams {
+		if sent, received := s.stop(); received < sent-1 { // the last may be on its way
+			n.t.Errorf("%s: %d sent, %d came back", s.name, sent, received)
+		}
+	}
+}
+
+// manual is the page that tells how nodes are taken over.
+func manual(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/flannel.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// commands are those of the manual's shell blocks that mention a word, each in
+// a line.
+func commands(t *testing.T, word string) (lines []string) {
+	t.Helper()
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(manual(t), -1) {
+		if strings.Contains(block[1], word) {
+			lines = append(lines, strings.Split(strings.TrimSpace(strings.ReplaceAll(block[1], "sudo ", "")), "\n")...)
+		}
+	}
+	if len(lines) == 0 {
+		t.Fatalf("the manual has no command with %q", word)
+	}
+	return lines
+}
+
+// flannelRules is in the names of flannel's chains and tables.
+var flannelRules = regexp.MustCompile(`.*(FLANNEL-|flannel-ipv).*`)
+
+// takeOver does on a node what the manual says.
+func (n *network) takeOver(node string, flannel *peers.Flannel, c takeOver) {
+	n.t.Helper()
+	if n.spec.Network.Backend.Type == spec.VXLAN && len(c.pods) > 1 {
+		n.sh(node, strings.Join(commands(n.t, "mtu"), "\n"))
+	}
+	for _, command := range commands(n.t, "polder") {
+		switch command {
+		case "polder plan":
+			n.expectTakeOver(n.plan(node, n.spec, reconcile.ModeApply), c.news())
+		case "systemctl disable --now flanneld":
+			flannel.Stop(node)
+		case "polder apply":
+			n.apply(node, n.spec, reconcile.ModeApply)
+		default:
+			n.t.Fatalf("no idea how to do %q here", command)
+		}
+	}
+	clean := commands(n.t, "delete table")
+	if c.rules == peers.IPTables {
+		clean = commands(n.t, "iptables")
+		if len(c.pods) > 1 {
+			clean = append(clean, strings.ReplaceAll(strings.Join(clean, "\n"), "iptables", "ip6tables"))
+		}
+	}
+	n.sh(node, strings.Join(clean, "\n"))
+	if rules := flannelRules.FindString(n.sh(node, "nft list ruleset")); rules != "" {
+		n.t.Errorf("%s has rules of flannel's left: %s", node, rules)
+	}
+	n.expectInSync(node)
+}
+
+// takeOver is a cluster that flannel makes on the first of its nodes.
+type takeOver struct {
+	rules peers.Rules
+	nodes []string
+	cluster
+}
+
+// news are the kinds of objects that polder adds to what flannel made: rules
+// and next hops, and what leads to nodes that flannel does not know.
+func (c takeOver) news() []string {
+	news := []string{"nexthop", "table", "chain", "set"}
+	if len(c.nodes) < len(nodeNames) {
+		news = append(news, "route", "neighbour", "fdb")
+	}
+	return news
+}
+
+// TestTakeOverFromFlannel: polder takes a cluster over from real flannel, node
+// after node. The plans stamp and add, nothing else, and traffic between all
+// pods and to the outside loses no packet, neither then nor when a node goes
+// back to flannel. A node that flannel never knew joins.
+func TestTakeOverFromFlannel(t *testing.T) {
+	const devices = `device = { ipv4 = "flannel.1", ipv6 = "flannel-v6.1" }`
+	for name, c := range map[string]takeOver{
+		"vxlan":          {peers.IPTables, nodeNames, cluster{backend: `backend "vxlan" { ` + devices + ` }`, pods: ipv4}},
+		"vxlan dual":     {peers.NFTables, nodeNames[:2], cluster{backend: `backend "vxlan" { ` + devices + ` }`, pods: dual}},
+		"direct routing": {peers.NFTables, nodeNames, cluster{backend: "backend \"vxlan\" {\n  direct_routing = true\n  " + devices + "\n}", pods: ipv4}},
+		"host-gw dual":   {peers.IPTables, nodeNames[:2], cluster{backend: backendHostGW, pods: dual, oneLink: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := up(t, c.cluster)
+			flannel := n.flannel(c.rules, c.nodes)
+			streams := n.mesh(c.pods, c.nodes)
+			if n.spec.Network.Backend.Type == spec.VXLAN {
+				n.spec = n.withVTEPs(c.cluster, c.nodes)
+			}
+			for _, node := range c.nodes {
+				gateway := n.sh(node, "cat /sys/class/net/cni0/address")
+				n.takeOver(node, flannel, c)
+				if now := n.sh(node, "cat /sys/class/net/cni0/address"); now != gateway {
+					t.Errorf("%s: the bridge was %s and is %s: its pods do not know that", node, gateway, now)
+				}
+			}
+			for _, node := range nodeNames[len(c.nodes):] {
+				n.apply(node, n.spec, reconcile.ModeApply)
+				for _, f := range c.pods {
+					streams = append(streams, n.ping("p11", address(n.endpoint("p31"), f).String()))
+				}
+			}
+			flannel.Start("n1")
+			n.apply("n1", nil, reconcile.ModeRelease)
+			n.takeOver("n1", flannel, c)
+			n.expectUnbroken(streams)
+		})
+	}
+}
+
+// expectTakeOver fails on a plan that does anything but put stamps on what
+// flannel left and add objects of the kinds that are news.
+func (n *network) expectTakeOver(p *reconcile.Plan, news []string) {
+	n.t.Helper()
+	for _, c := range p.Conflicts {
+		n.t.Errorf("in the way: %+v", c)
+	}
+	for _, c := range p.Changes {
+		if c.Action != change.Adopt && (c.Action != change.Create || !slices.Contains(news, c.Kind)) {
+			n.t.Errorf("the plan does more than stamp and add: %+v", c)
+		}
+	}
+	if s := change.Summarize(p.Changes); s.Adopt < 5 {
+		n.t.Errorf("adopted %d objects: want links, routes and addresses among them", s.Adopt)
+	}
+}
+
+// expectInSync fails if there is anything left to do on a node.
+func (n *network) expectInSync(node string) {
+	n.t.Helper()
+	if p := n.plan(node, n.spec, reconcile.ModeApply); len(p.Changes) > 0 || len(p.Conflicts) > 0 {
+		n.t.Errorf("on %s there is left: %+v %+v", node, p.Changes, p.Conflicts)
+	}
+}
