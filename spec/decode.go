@@ -101,7 +101,11 @@ func (d *decoder) open(schema *block, body hcl.Body, header hcl.Range, ctx *hcl.
 	}
 	for i := range schema.attrs {
 		if a := &schema.attrs[i]; a.required && s.attrs[a.name] == nil {
-			d.report(s.problem("Missing attribute", "%q is required. %s", a.name, a.wanted()))
+			in := ""
+			if !s.inFile() { // at the top, there is no line to point at
+				in = fmt.Sprintf(" in %q", d.path)
+			}
+			d.report(s.problem("Missing attribute", "%q is required%s. %s", a.name, in, a.wanted()))
 		}
 	}
 	return s
