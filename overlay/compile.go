@@ -261,6 +261,7 @@ func (c *compiler) vteps() {
 
 func (c *compiler) peers() {
 	ids := nextHopIDs(c.sp)
+	c.Peers = make([]Peer, 0, len(c.sp.Nodes)*len(c.net.Pods))
 	for _, peer := range c.sp.Nodes {
 		if peer.Name == c.node.Name {
 			continue

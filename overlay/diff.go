@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/spec"
@@ -109,32 +110,35 @@ func (d *differ) add(p phase, op Op) { d.phases[p] = append(d.phases[p], &op) }
 
 // ops joins the phases. Within one, order is by name, but for sysctls: there
 // accept_ra comes before forwarding, or the host would lose its default route
-// for a moment.
+// for a moment. Operations of one name, such as duplicate routes, keep the
+// order in which they were added.
 func (d *differ) ops() []Op {
+	// Names beside each other: the sort of many operations is what a plan
+	// takes longest for.
+	type place struct {
+		rank, at int
+		name     string
+	}
+	var places []place
 	count := 0
 	for _, ops := range d.phases {
 		count += len(ops)
 	}
 	all := make([]Op, 0, count)
-	for p, ops := range d.phases {
-		switch phase(p) {
-		case phaseSysctls:
-			slices.SortFunc(ops, func(a, b *Op) int {
-				return cmp.Or(cmp.Compare(sysctlRank(*a), sysctlRank(*b)), cmp.Compare(a.Change.Name, b.Change.Name))
-			})
-		case phaseClearRoutes: // several of one name, in an order that matters
-			slices.SortStableFunc(ops, byName)
-		default:
-			slices.SortFunc(ops, byName)
+	for _, ops := range d.phases {
+		places = places[:0]
+		for i, op := range ops {
+			places = append(places, place{sysctlRank(*op), i, op.Change.Name})
 		}
-		for _, op := range ops {
-			all = append(all, *op)
+		slices.SortFunc(places, func(a, b place) int {
+			return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.name, b.name), cmp.Compare(a.at, b.at))
+		})
+		for _, p := range places {
+			all = append(all, *ops[p.at])
 		}
 	}
 	return all
 }
-
-func byName(a, b *Op) int { return cmp.Compare(a.Change.Name, b.Change.Name) }
 
 func (d *differ) addresses() {
 	for key, have := range d.have.Addresses {

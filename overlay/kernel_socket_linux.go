@@ -14,16 +14,20 @@ import (
 type socket struct {
 	fd  int
 	seq uint32
-	buf []byte
+	buf []byte // of the datagram received last
+	out []byte // of the batch sent last
 }
 
 const (
 	receiveBuffer = 64 << 10 // what the kernel fills at most in one dump datagram is 32 KiB
 	replyTimeout  = 30 * time.Second
 	// batchSize is the number of requests that go in one system call. An error
-	// or a reply takes about 800 bytes of the receive queue, and a stock
-	// kernel gives that 208 KiB: a batch in which all fail must fit.
-	batchSize = 128
+	// or a reply takes about 800 bytes of the receive queue: a batch in which
+	// all fail must fit.
+	batchSize = 256
+	// receiveQueue is what a stock kernel allows to ask for (rmem_max). It
+	// gives twice that (sock.c, __sock_set_rcvbuf).
+	receiveQueue = 208 << 10
 	// dumpTries bounds how often a dump that the kernel reports as torn is
 	// begun anew.
 	dumpTries = 20
@@ -39,6 +43,7 @@ func openSocket() (*socket, error) {
 	for _, set := range []func() error{
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1) },
 		func() error { return unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) },
+		func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveQueue) },
 		func() error { return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout) },
 		func() error { return unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) },
 	} {
@@ -157,15 +162,15 @@ func (s *socket) request(msgs []message, fn func(i int, body []byte)) []error {
 // numbers say whose they are.
 func (s *socket) batch(msgs []message, errs []error, fn func(i int, body []byte)) error {
 	first := s.seq + 1
-	b := make([]byte, 0, 96*len(msgs))
+	s.out = s.out[:0]
 	for i, m := range msgs {
 		if i == len(msgs)-1 {
 			m.flags |= flagACK
 		}
 		s.seq++
-		b = appendMessage(b, m, s.seq)
+		s.out = appendMessage(s.out, m, s.seq)
 	}
-	if err := s.send(b); err != nil {
+	if err := s.send(s.out); err != nil {
 		return fmt.Errorf("sending to netlink: %w", err)
 	}
 	for done := false; !done; {

@@ -104,17 +104,15 @@ func (w *Writer) apply(op Op) error {
 
 // applyBatch writes neighbours, FDB rows, nexthop objects and routes.
 func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
-	var msgs []message
-	var owner []int // index into ops, by message
+	msgs := make([]message, 0, 2*len(ops)) // a replacement makes two
+	owner := make([]int, 0, 2*len(ops))    // index into ops, by message
 	failed := make([]error, len(ops))
 	for i, op := range ops {
-		encoded, err := w.encode(op)
-		if missing := w.missing(op); missing != nil {
-			encoded, err = nil, missing
+		if failed[i] = w.missing(op); failed[i] == nil {
+			msgs, failed[i] = w.encode(msgs, op)
 		}
-		failed[i] = err
-		for _, m := range encoded {
-			msgs, owner = append(msgs, m), append(owner, i)
+		for len(owner) < len(msgs) {
+			owner = append(owner, i)
 		}
 	}
 	for i, err := range w.sock.request(msgs, func(int, []byte) {}) {
@@ -128,7 +126,9 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 			if mismatched(n, err) {
 				err = w.forceOnLink(n)
 			}
-			w.lost[n.id] = err != nil && ops[i].before == nil
+			if err != nil && ops[i].before == nil {
+				w.lost[n.id] = true
+			}
 		}
 		report(i, wrap(ops[i], err))
 	}
@@ -191,34 +191,34 @@ func (w *Writer) forceOnLink(n nextHopEntry) error {
 	}, func(int, []byte) {})...)
 }
 
-// encode is the request, or the two of them, that an operation makes. There is
-// none for what went with its link.
-func (w *Writer) encode(op Op) ([]message, error) {
+// encode appends the request, or the two of them, that an operation makes.
+// There is none for what went with its link.
+func (w *Writer) encode(msgs []message, op Op) ([]message, error) {
 	if op.delete {
 		m, err := w.encodeObject(op.object, true)
 		if notFound(err) {
-			return nil, nil
+			return msgs, nil
 		}
 		if err != nil {
-			return nil, err
+			return msgs, err
 		}
-		return []message{m}, nil
+		return append(msgs, m), nil
 	}
 	m, err := w.encodeObject(op.object, false)
 	if err != nil {
-		return nil, err
+		return msgs, err
 	}
 	if op.Change.Action == actionCreate && overwrites(op.object) {
 		m.flags = m.flags&^flagReplace | flagExcl
 	}
-	if op.Change.Action != actionReplace || op.before == nil {
-		return []message{m}, nil
+	if op.Change.Action == actionReplace && op.before != nil {
+		gone, err := w.encodeObject(op.before, true)
+		if err != nil {
+			return msgs, err
+		}
+		msgs = append(msgs, gone)
 	}
-	gone, err := w.encodeObject(op.before, true)
-	if err != nil {
-		return nil, err
-	}
-	return []message{gone, m}, nil
+	return append(msgs, m), nil
 }
 
 // overwrites says that an object that is made could take the place of somebody

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -12,13 +13,15 @@ import (
 type object interface {
 	kind() string
 	name() string
-	attrs() []attr
+	// attrs are the attributes as those of an object that comes: Before is
+	// empty. ForcesReplace marks those that cannot be changed in place.
+	attrs() []change.Attr
 }
 
-// attr is an attribute as text.
-type attr struct {
-	name, value string
-	fixed       bool // cannot be changed in place
+func attr(name, value string) change.Attr { return change.Attr{Name: name, After: value} }
+
+func fixed(name, value string) change.Attr {
+	return change.Attr{Name: name, After: value, ForcesReplace: true}
 }
 
 type (
@@ -47,68 +50,68 @@ type (
 
 func (l Link) kind() string { return "link" }
 func (l Link) name() string { return l.Name }
-func (l Link) attrs() []attr {
-	attrs := []attr{{"type", string(l.Type), true}}
+func (l Link) attrs() []change.Attr {
+	attrs := []change.Attr{fixed("type", string(l.Type))}
 	if l.Type == TypeVXLAN {
 		attrs = append(attrs,
-			attr{"id", strconv.FormatUint(uint64(l.VXLAN.VNI), 10), true},
-			attr{"dstport", strconv.Itoa(int(l.VXLAN.Port)), true},
-			attr{"local", addrText(l.VXLAN.Local), true},
-			attr{"dev", l.VXLAN.Device, true},
-			attr{"learning", onOff(l.VXLAN.Learning), true})
+			fixed("id", strconv.FormatUint(uint64(l.VXLAN.VNI), 10)),
+			fixed("dstport", strconv.Itoa(int(l.VXLAN.Port))),
+			fixed("local", addrText(l.VXLAN.Local)),
+			fixed("dev", l.VXLAN.Device),
+			fixed("learning", onOff(l.VXLAN.Learning)))
 		if l.VXLAN.Other {
-			attrs = append(attrs, attr{"features", "other", true})
+			attrs = append(attrs, fixed("features", "other"))
 		}
 	}
 	return append(attrs,
-		attr{"address", l.MAC.String(), false},
-		attr{"mtu", strconv.Itoa(l.MTU), false},
-		attr{"state", upDown(l.Up), false},
-		attr{"alias", l.Alias, false})
+		attr("address", l.MAC.String()),
+		attr("mtu", strconv.Itoa(l.MTU)),
+		attr("state", upDown(l.Up)),
+		attr("alias", l.Alias))
 }
 
 func (p portEntry) kind() string { return "port" }
 func (p portEntry) name() string { return p.link }
-func (p portEntry) attrs() []attr {
-	return []attr{{"master", p.Master, false}, {"hairpin", onOff(p.Hairpin), false}, {"state", upDown(p.Up), false}}
+func (p portEntry) attrs() []change.Attr {
+	return []change.Attr{attr("master", p.Master), attr("hairpin", onOff(p.Hairpin)), attr("state", upDown(p.Up))}
 }
 
 func (a addressEntry) kind() string { return "address" }
 func (a addressEntry) name() string { return a.Prefix.String() + " dev " + a.Link }
-func (a addressEntry) attrs() []attr {
-	attrs := []attr{{"proto", protocolText(a.Protocol), false}}
+func (a addressEntry) attrs() []change.Attr {
+	attrs := []change.Attr{attr("proto", protocolText(a.Protocol))}
 	if a.Tentative {
-		attrs = append(attrs, attr{"flags", "tentative", false})
+		attrs = append(attrs, attr("flags", "tentative"))
 	}
 	return attrs
 }
 
 func (n neighbourEntry) kind() string { return "neighbour" }
 func (n neighbourEntry) name() string { return n.Addr.String() + " dev " + n.Link }
-func (n neighbourEntry) attrs() []attr {
-	return []attr{{"lladdr", n.MAC.String(), false}, {"nud", permanentText(n.Permanent), false}}
+func (n neighbourEntry) attrs() []change.Attr {
+	return []change.Attr{attr("lladdr", n.MAC.String()), attr("nud", permanentText(n.Permanent))}
 }
 
 func (f fdbRow) kind() string { return "fdb" }
 func (f fdbRow) name() string {
 	return f.MAC.String() + " dev " + f.Link + " dst " + addrText(f.Dst)
 }
-func (f fdbRow) attrs() []attr {
-	attrs := []attr{{"state", permanentText(f.Permanent), false}}
+func (f fdbRow) attrs() []change.Attr {
+	attrs := []change.Attr{attr("state", permanentText(f.Permanent))}
 	if f.Other {
-		attrs = append(attrs, attr{"features", "other", false})
+		attrs = append(attrs, attr("features", "other"))
 	}
 	return attrs
 }
 
 func (n nextHopEntry) kind() string { return "nexthop" }
 func (n nextHopEntry) name() string { return "id " + strconv.FormatUint(uint64(n.id), 10) }
-func (n nextHopEntry) attrs() []attr {
-	return []attr{
-		{"via", addrText(n.Gateway), false},
-		{"dev", n.Link, false},
-		{"onlink", onOff(n.OnLink), false},
-		{"proto", protocolText(n.Protocol), false},
+func (n nextHopEntry) attrs() []change.Attr {
+	return []change.Attr{
+		attr("via", addrText(n.Gateway)),
+		attr("dev", n.Link),
+		attr("onlink", onOff(n.OnLink)),
+		attr("proto", protocolText(n.Protocol)),
 	}
 }
 
@@ -124,27 +127,27 @@ func (r RouteEntry) name() string {
 	}
 	return name
 }
-func (r RouteEntry) attrs() []attr {
-	attrs := []attr{{"proto", protocolText(r.Protocol), false}}
+func (r RouteEntry) attrs() []change.Attr {
+	attrs := append(make([]change.Attr, 0, 2), attr("proto", protocolText(r.Protocol))) // of ours, two
 	if r.Source.IsValid() {
-		attrs = append(attrs, attr{"src", r.Source.String(), false})
+		attrs = append(attrs, attr("src", r.Source.String()))
 	}
 	if r.Other {
-		attrs = append(attrs, attr{"features", "other", false})
+		attrs = append(attrs, attr("features", "other"))
 	}
 	if r.NextHop != 0 {
-		return append(attrs, attr{"nhid", strconv.FormatUint(uint64(r.NextHop), 10), false})
+		return append(attrs, attr("nhid", strconv.FormatUint(uint64(r.NextHop), 10)))
 	}
 	return append(attrs,
-		attr{"via", addrText(r.Gateway), false},
-		attr{"dev", r.Link, false},
-		attr{"onlink", onOff(r.OnLink), false})
+		attr("via", addrText(r.Gateway)),
+		attr("dev", r.Link),
+		attr("onlink", onOff(r.OnLink)))
 }
 
 func (s sysctlEntry) kind() string { return "sysctl" }
 func (s sysctlEntry) name() string { return SysctlName(s.path) }
-func (s sysctlEntry) attrs() []attr {
-	return []attr{{"value", s.value, false}}
+func (s sysctlEntry) attrs() []change.Attr {
+	return []change.Attr{attr("value", s.value)}
 }
 
 func onOff(b bool) string {

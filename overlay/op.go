@@ -1,6 +1,10 @@
 package overlay
 
-import "github.com/poldernet/polder/internal/change"
+import (
+	"slices"
+
+	"github.com/poldernet/polder/internal/change"
+)
 
 // Op is one step of a plan: an object is put (created, or written over what is
 // there) or deleted.
@@ -58,14 +62,14 @@ func describe(action change.Action, before, after object, reason string) change.
 	c := change.Change{Action: action, Reason: reason}
 	switch {
 	case before == nil:
-		c.Kind, c.Name = after.kind(), after.name()
-		for _, a := range after.attrs() {
-			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, After: a.value})
+		c.Kind, c.Name, c.Attrs = after.kind(), after.name(), after.attrs()
+		for i := range c.Attrs {
+			c.Attrs[i].ForcesReplace = false
 		}
 	case after == nil:
-		c.Kind, c.Name = before.kind(), before.name()
-		for _, a := range before.attrs() {
-			c.Attrs = append(c.Attrs, change.Attr{Name: a.name, Before: a.value})
+		c.Kind, c.Name, c.Attrs = before.kind(), before.name(), before.attrs()
+		for i, a := range c.Attrs {
+			c.Attrs[i] = change.Attr{Name: a.Name, Before: a.After}
 		}
 	default:
 		c.Kind, c.Name = after.kind(), after.name()
@@ -75,24 +79,28 @@ func describe(action change.Action, before, after object, reason string) change.
 }
 
 // differences pairs attributes by name, in the order of the new ones.
-func differences(before, after []attr) (differing []change.Attr, same int) {
-	old := make(map[string]string, len(before))
-	for _, a := range before {
-		old[a.name] = a.value
-	}
+func differences(before, after []change.Attr) (differing []change.Attr, same int) {
 	for _, a := range after {
-		was, there := old[a.name]
-		delete(old, a.name)
-		if there && was == a.value {
-			same++
-			continue
+		if old, there := named(before, a.Name); there {
+			if a.Before = old.After; a.Before == a.After {
+				same++
+				continue
+			}
 		}
-		differing = append(differing, change.Attr{Name: a.name, Before: was, After: a.value, ForcesReplace: a.fixed})
+		differing = append(differing, a)
 	}
-	for _, a := range before {
-		if was, left := old[a.name]; left {
-			differing = append(differing, change.Attr{Name: a.name, Before: was})
+	for _, b := range before {
+		if _, stays := named(after, b.Name); !stays {
+			differing = append(differing, change.Attr{Name: b.Name, Before: b.After})
 		}
 	}
 	return differing, same
+}
+
+func named(attrs []change.Attr, name string) (change.Attr, bool) {
+	i := slices.IndexFunc(attrs, func(a change.Attr) bool { return a.Name == name })
+	if i < 0 {
+		return change.Attr{}, false
+	}
+	return attrs[i], true
 }

@@ -38,12 +38,14 @@ func (m MAC) IsUnicast() bool { return !m.IsZero() && m[0]&1 == 0 }
 // without exchanging them. Fields are length-prefixed: ("ab","c") and
 // ("a","bc") differ.
 func deriveMAC(fields ...string) MAC {
-	h := sha256.New()
+	var b []byte
 	for _, f := range fields {
-		h.Write([]byte(strconv.Itoa(len(f)) + ":" + f))
+		b = append(strconv.AppendInt(b, int64(len(f)), 10), ':')
+		b = append(b, f...)
 	}
 	var m MAC
-	copy(m[:], h.Sum(nil))
+	sum := sha256.Sum256(b)
+	copy(m[:], sum[:])
 	m[0] = m[0]&^0x03 | 0x02 // individual, locally administered
 	return m
 }
