@@ -16,6 +16,9 @@ type Facts struct {
 	// router advertisement that the kernel listened to. Forwarding makes the host deaf to these, unless
 	// the link's accept_ra is 2.
 	RADefaults []string
+	// StrictReversePath are the links of the underlay where IPv4 drops what the
+	// way back does not lead to (rp_filter 1).
+	StrictReversePath []string
 	// AddressProtocol says that the kernel keeps the protocol of an address.
 	AddressProtocol bool
 	// IPv6 says that the kernel speaks it in this namespace.

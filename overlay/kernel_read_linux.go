@@ -74,6 +74,10 @@ func (r *Reader) Refresh(ctx context.Context, old *Observed, classes Class) (*Ob
 	next.Facts.BridgeNetfilter = exists("net/bridge")
 	next.Facts.IPv6 = exists("net/ipv6/conf")
 	next.index()
+	var err error
+	if next.Facts.StrictReversePath, err = r.strictReversePath(next.underlays); err != nil {
+		return nil, err
+	}
 	return &next, nil
 }
 
@@ -247,6 +251,28 @@ func (r *reading) keepAdvertised(links []string) error {
 		}
 	}
 	return nil
+}
+
+// strictReversePath are those of some links where rp_filter is 1: the kernel
+// goes by the greater of the link's and that of all.
+func (r *Reader) strictReversePath(links map[string]bool) ([]string, error) {
+	all := reversePathFilter("all")
+	paths := []string{all}
+	for link := range links {
+		paths = append(paths, reversePathFilter(link))
+	}
+	values, err := r.Sysctls(paths)
+	if err != nil {
+		return nil, err
+	}
+	var strict []string
+	for link := range links {
+		if max(values[all], values[reversePathFilter(link)]) == strictReversePath {
+			strict = append(strict, link)
+		}
+	}
+	slices.Sort(strict)
+	return strict, nil
 }
 
 func (r *reading) readPaths(context.Context) error {

@@ -1,6 +1,8 @@
 package overlay
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/poldernet/polder/internal/change"
@@ -56,10 +58,20 @@ func (c *compiler) reversePath() {
 	if c.net.Backend.AcceptDirect {
 		c.Sysctls[reversePathFilter(c.VTEPs.Get(c.rides.Get(spec.IPv4)))] = looseReversePath
 	}
+	// The underlay's is not ours to set.
+	link := c.Underlay.Get(spec.IPv4)
+	if c.net.Backend.AcceptDirect && !c.net.Backend.DirectRouting && slices.Contains(c.facts.StrictReversePath, link) {
+		name := SysctlName(reversePathFilter(link))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("the kernel drops on %s what peers send directly, as its rp_filter is strict. "+
+			"Loosen it for the change with `sysctl %s=2`", link, name))
+	}
 }
 
-// looseReversePath asks only for some route to the source.
-const looseReversePath = "2"
+// Values of rp_filter.
+const (
+	strictReversePath = "1"
+	looseReversePath  = "2" // asks only for some route to the source
+)
 
 // reversePathFilter is the switch of a link by which IPv4 drops what the way
 // back does not lead to.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/poldernet/polder/reconcile"
@@ -25,6 +26,9 @@ func TestRollOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := up(t, cluster{backend: backendVXLAN, pods: dual, oneLink: c.oneLink})
+			for _, node := range nodeNames {
+				n.sh(node, "echo 1 >/proc/sys/net/ipv4/conf/default/rp_filter") // as on Red Hat's
+			}
 			n.applyAll()
 			for _, node := range nodeNames {
 				n.settle(node)
@@ -53,6 +57,31 @@ func TestRollOut(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStrictReversePath: a plan warns where the kernel would drop what comes
+// directly, whatever the ruleset says, and says what helps.
+func TestStrictReversePath(t *testing.T) {
+	n := up(t, cluster{backend: backendAccept, pods: dual})
+	n.sh("n1", "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter")
+	warned := func(sp *spec.Spec) bool {
+		return slices.ContainsFunc(n.plan("n1", sp, reconcile.ModeApply).Warnings, func(w string) bool {
+			return strings.Contains(w, "sysctl net.ipv4.conf.eth0.rp_filter=2")
+		})
+	}
+	if !warned(n.spec) {
+		t.Error("no warning")
+	}
+	for _, backend := range []string{backendVXLAN, backendDirect} {
+		text, _ := cluster{backend: backend, pods: dual}.text()
+		if warned(load(t, text)) {
+			t.Errorf("%s: a warning", backend)
+		}
+	}
+	n.sh("n1", "echo 2 >/proc/sys/net/ipv4/conf/eth0/rp_filter")
+	if warned(n.spec) {
+		t.Error("a warning where nothing is dropped")
 	}
 }
 
