@@ -43,6 +43,9 @@ func (a *app) options() (reconcile.Options, error) {
 		return reconcile.Options{}, err
 	}
 	if diags := config.CheckNode(node); diags.HasErrors() {
+		if a.node == "" {
+			diags[0].Detail += "\n\nWhere that is only the hostname, --node gives another name."
+		}
 		return reconcile.Options{}, errors.Join(a.printDiagnostics(config, diags), exitError)
 	}
 	return reconcile.Options{Spec: config.Spec, Node: node, StateDir: a.stateDir}, nil
