@@ -192,7 +192,7 @@ func TestLabCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := polder(1, "lab", "up", mistaken)
-	says(said, "   1: link \"lan\" { mut = 1500 }\n" + strings.Repeat(" ", 19) + "^^^\n")
+	says(said, "   1: link \"lan\" { mut = 1500 }\n"+strings.Repeat(" ", 19)+"^^^\n")
 	says(said, `Did you mean "mtu"?`)
 	says(polder(1, "lab", "up", "single-host/polder.hcl"), "polder.hcl is no lab file")
 	says(polder(0, "lab", "up", "single-host"), "polder lab exec n1 -- polder plan")
