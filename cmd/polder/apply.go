@@ -28,17 +28,17 @@ where standard input is not a terminal, the word is read from it all the same.
 
 One object that fails does not keep the others from being done. All failures
 are listed at the end and the exit status is then 1, as it is when something
-that is not polder's is in the way or the user declines.`,
+that is not polder's is in the way or the user declines.
+
+Where a daemon runs, it is the daemon that makes the plan, from its own spec, and
+that carries it out. One that was held by destroy or release looks after the
+node again.`,
 		Example: `  polder apply
   polder apply --auto-approve
   polder apply --auto-approve --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := a.options()
-			if err != nil {
-				return err
-			}
-			return c.run(cmd.Context(), a, options, reconcile.ModeApply)
+			return c.run(cmd, a, a.options, reconcile.ModeApply)
 		},
 	}
 	c.addFlags(cmd)
@@ -60,40 +60,67 @@ func (c *changer) addFlags(cmd *cobra.Command) {
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "show every change of long plans")
 }
 
-func (c *changer) run(ctx context.Context, a *app, options reconcile.Options, mode reconcile.Mode) (err error) {
+func (c *changer) run(cmd *cobra.Command, a *app, options func() (reconcile.Options, error), mode reconcile.Mode) (err error) {
 	if c.asJSON && !c.autoApprove {
 		return usageError{errors.New("--json needs --auto-approve: the question would not be JSON"), "polder " + string(mode)}
 	}
-	// The lock is taken before the plan is made and held while the user reads
-	// it, so that what is approved is what is done.
-	applier, err := reconcile.OpenApplier(options)
+	d, err := a.open(cmd, options)
 	if err != nil {
 		return err
 	}
-	defer closing(applier, &err)
-	plan, err := applier.Plan(ctx, mode)
-	if err != nil {
-		return err
-	}
+	defer closing(d, &err)
 	text := a.text(a.out)
 	text.Verbose = c.verbose
-	if c.asJSON {
-		err = view.WriteJSON(a.out, view.NewPlan(plan))
-	} else {
-		err = view.NewPlan(plan).WriteText(a.out, text)
-	}
-	if err != nil {
-		return err
-	}
-	if !plan.Empty() && !c.autoApprove {
-		if err := a.confirm(ctx, mode); err != nil {
+	approved := c.autoApprove
+	for range planTries {
+		plan, err := d.Plan(cmd.Context(), mode)
+		if err != nil {
+			return a.printSpecError(err)
+		}
+		if err := c.show(a, plan, text); err != nil {
 			return err
 		}
+		if !plan.Empty() && !approved {
+			if err := a.confirm(cmd.Context(), mode); err != nil {
+				return err
+			}
+		}
+		// A reader that has gone away (| head) or a terminal that hangs up would
+		// end the process between two objects.
+		signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+		err = c.apply(cmd.Context(), a, d, plan, text)
+		if !errors.Is(err, reconcile.ErrPlanChanged) {
+			return errors.Join(err, c.tellHeld(a, d, mode))
+		}
+		// The daemon has acted by itself since it made the plan: on the spec, for
+		// one, that it read to make it.
 	}
-	// A reader that has gone away (| head) or a terminal that hangs up would end
-	// the process between two objects.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
-	return c.apply(ctx, a, applier, plan, text)
+	return reconcile.ErrPlanChanged
+}
+
+// planTries is how often a plan is made that a daemon overtakes.
+const planTries = 5
+
+func (c *changer) show(a *app, plan *reconcile.Plan, text view.Text) error {
+	if c.asJSON {
+		return view.WriteJSON(a.out, view.NewPlan(plan))
+	}
+	return view.NewPlan(plan).WriteText(a.out, text)
+}
+
+// tellHeld says that the daemon does not undo what was done through it.
+func (c *changer) tellHeld(a *app, d door, mode reconcile.Mode) error {
+	if d.daemon == nil || c.asJSON {
+		return nil
+	}
+	var err error
+	switch {
+	case mode != reconcile.ModeApply:
+		_, err = fmt.Fprintf(a.out, "The daemon (pid %d) is held: it repairs nothing until `polder apply` or its restart.\n", d.daemon.PID)
+	case d.daemon.Held != "":
+		_, err = fmt.Fprintf(a.out, "The daemon (pid %d) is no longer held by %s.\n", d.daemon.PID, d.daemon.Held)
+	}
+	return err
 }
 
 // applier is what apply needs of reconcile.Applier.
@@ -113,6 +140,9 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 		// apply goes on and the first error is told at the end.
 		writing = cmp.Or(writing, p.report(o))
 	})
+	if errors.Is(ended, reconcile.ErrPlanChanged) {
+		return ended // nothing was done
+	}
 	if result == nil {
 		result = &reconcile.Result{}
 	}

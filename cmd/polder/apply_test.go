@@ -169,7 +169,7 @@ func TestApplyJSONIsLines(t *testing.T) {
 				FormatVersion string `json:"format_version"`
 				Type          string `json:"type"`
 			}
-			if err := json.Unmarshal([]byte(line), &head); err != nil || head.FormatVersion != "1.0" {
+			if err := json.Unmarshal([]byte(line), &head); err != nil || head.FormatVersion != "1.1" {
 				t.Errorf("%v: %s", err, line)
 			}
 			types = append(types, head.Type)

@@ -14,16 +14,15 @@ func newDestroyCommand(a *app) *cobra.Command {
 		Long: `destroy removes all objects that carry polder's mark and puts sysctls back to
 what they were before the first apply. It needs no spec: the marks are in the
 kernel. Objects of others stay. To keep the network and only take polder's mark
-off, use release.`,
+off, use release.
+
+A daemon that runs does it, and then repairs nothing until apply.`,
 		Example: `  polder destroy
   polder destroy --auto-approve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := a.optionsWithoutSpec(cmd)
-			if err != nil {
-				return err
-			}
-			return c.run(cmd.Context(), a, options, reconcile.ModeDestroy)
+			options := func() (reconcile.Options, error) { return a.optionsWithoutSpec(cmd) }
+			return c.run(cmd, a, options, reconcile.ModeDestroy)
 		},
 	}
 	c.addFlags(cmd)

@@ -16,16 +16,15 @@ objects, so that something else can look after them. It needs no spec. What
 polder adopted is then as it was before; a later apply adopts it again.
 
 The nftables table of polder is removed: its name is the mark. Masquerading and
-the rules that guard the VXLAN port end with it.`,
+the rules that guard the VXLAN port end with it.
+
+A daemon that runs does it, and then repairs nothing until apply.`,
 		Example: `  polder release
   polder release --auto-approve`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := a.optionsWithoutSpec(cmd)
-			if err != nil {
-				return err
-			}
-			return c.run(cmd.Context(), a, options, reconcile.ModeRelease)
+			options := func() (reconcile.Options, error) { return a.optionsWithoutSpec(cmd) }
+			return c.run(cmd, a, options, reconcile.ModeRelease)
 		},
 	}
 	c.addFlags(cmd)

@@ -91,11 +91,12 @@ func newRootCommand(a *app) (*cobra.Command, error) {
 		Use:   "polder",
 		Short: "Make a Linux node's network match a declarative spec",
 		Long: `polder makes a Linux node's network match a declarative spec. It reads the spec
-and the kernel, prints the difference, and writes it. Objects that are not
-polder's are never changed.`,
+and the kernel, prints the difference, and writes it: once, or for as long as it
+runs. Objects that are not polder's are never changed.`,
 		Example: `  polder validate --spec edge.hcl
   polder plan
-  polder apply`,
+  polder apply
+  polder run`,
 		Args:              subcommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true,
@@ -117,6 +118,8 @@ polder's are never changed.`,
 		newDestroyCommand(a),
 		newReleaseCommand(a),
 		newStatusCommand(a),
+		newRunCommand(a),
+		newEventsCommand(a),
 		newFmtCommand(a),
 		newNodeCommand(a),
 		newLabCommand(a),

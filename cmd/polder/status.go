@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
+
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -11,48 +15,77 @@ func newStatusCommand(a *app) *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say whether this node matches the spec, and how it reaches its peers",
+		Short: "Say whether this node matches the spec, and how the daemon stands",
 		Long: `status says on one screen whether the node matches the spec and what differs, by
 which path it reaches each peer, and which firewalls of others would drop pod
-traffic. It writes nothing.
+traffic. It reads the kernel itself and writes nothing. Where a daemon runs, it
+says how that stands: since when it is in sync, whether it has taken the spec,
+what it repaired, and what it fails to do.
 
 The exit status is 0 when the node matches the spec, 2 when it does not, and 1
 on errors.`,
 		Example: `  polder status
   polder status --all
-  polder status --json | jq .in_sync`,
+  polder status --json | jq .daemon.failures`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text := a.text(a.out)
+			text.Verbose = all
+			show := func(model view.Printable) error {
+				if asJSON {
+					return view.WriteJSON(a.out, model)
+				}
+				return model.WriteText(a.out, text)
+			}
+			daemon, unasked := askDaemon(cmd.Context())
 			options, err := a.options()
+			if err != nil && daemon != nil {
+				// The daemon goes on with the last good spec.
+				return errors.Join(show(*daemon), err)
+			}
 			if err != nil {
 				return err
 			}
-			planner, err := reconcile.Open(options)
-			if err != nil {
-				return err
-			}
-			defer closing(planner, &err)
-			status, err := planner.Status(cmd.Context())
+			status, err := readStatus(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
 			model := view.NewStatus(status)
-			if asJSON {
-				err = view.WriteJSON(a.out, model)
-			} else {
-				text := a.text(a.out)
-				text.Verbose = all
-				err = model.WriteText(a.out, text)
+			model.Daemon = daemon
+			if unasked != nil {
+				model.DaemonError = unasked.Error()
 			}
 			// Like kubectl diff: a difference is an answer. Firewalls of others do
 			// not count, for no apply changes them.
-			if err == nil && !status.InSync() {
-				return exitChanges
+			if err := show(model); err != nil || status.InSync() {
+				return err
 			}
-			return err
+			return exitChanges
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the status as one line of JSON")
 	cmd.Flags().BoolVar(&all, "all", false, "show every difference and every peer")
 	return cmd
+}
+
+func readStatus(ctx context.Context, o reconcile.Options) (_ *reconcile.Status, err error) {
+	planner, err := reconcile.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(planner, &err)
+	return planner.Status(ctx)
+}
+
+// askDaemon is what the daemon says of itself, or nil where none runs. One that
+// does not answer is no reason to keep quiet about the kernel.
+func askDaemon(ctx context.Context) (*view.Condition, error) {
+	client, daemon, err := control.Dial(ctx)
+	switch {
+	case errors.Is(err, control.ErrNone):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &daemon, client.Close()
 }

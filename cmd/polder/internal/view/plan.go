@@ -12,14 +12,16 @@ import (
 
 // Plan is a plan as `plan --json` prints it.
 type Plan struct {
-	FormatVersion string            `json:"format_version"`
-	Type          string            `json:"type"` // "plan"
-	Mode          reconcile.Mode    `json:"mode"`
-	Node          string            `json:"node"`
-	Summary       change.Summary    `json:"summary"`
-	Changes       []change.Change   `json:"changes"`
-	Conflicts     []change.Conflict `json:"conflicts"`
-	Warnings      []string          `json:"warnings"`
+	FormatVersion string `json:"format_version"`
+	Type          string `json:"type"` // "plan"
+	// ID is the same for two plans that do the same.
+	ID        string            `json:"id,omitempty"`
+	Mode      reconcile.Mode    `json:"mode"`
+	Node      string            `json:"node"`
+	Summary   change.Summary    `json:"summary"`
+	Changes   []change.Change   `json:"changes"`
+	Conflicts []change.Conflict `json:"conflicts"`
+	Warnings  []string          `json:"warnings"`
 }
 
 // NewPlan is the model of a plan.
@@ -27,6 +29,7 @@ func NewPlan(p *reconcile.Plan) Plan {
 	return Plan{
 		FormatVersion: FormatVersion,
 		Type:          "plan",
+		ID:            p.ID(),
 		Mode:          p.Mode,
 		Node:          p.Node,
 		Summary:       change.Summarize(p.Changes),
@@ -189,7 +192,10 @@ func writeWarnings(b *bytes.Buffer, t Text, warnings []string) {
 // writeIndented indents every line of a text.
 func writeIndented(b *bytes.Buffer, indent, text string) {
 	for line := range strings.Lines(strings.TrimRight(text, "\n") + "\n") {
-		b.WriteString(indent + line)
+		if line != "\n" {
+			b.WriteString(indent)
+		}
+		b.WriteString(line)
 	}
 }
 

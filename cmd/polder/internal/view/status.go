@@ -17,6 +17,10 @@ type Status struct {
 	InSync    bool       `json:"in_sync"`
 	Peers     []Peer     `json:"peers"`
 	Firewalls []Firewall `json:"firewalls"`
+	// Daemon is absent where none runs, or where it cannot be asked: see
+	// DaemonError.
+	Daemon      *Condition `json:"daemon,omitempty"`
+	DaemonError string     `json:"daemon_error,omitempty"`
 }
 
 // Peer is how the node reaches one subnet of another node.
@@ -44,7 +48,7 @@ func NewStatus(s *reconcile.Status) Status {
 		Peers:     []Peer{},
 		Firewalls: []Firewall{},
 	}
-	model.Type = "status"
+	model.Type, model.ID = "status", "" // what is shown here is not to be approved
 	for _, p := range s.Peers {
 		peer := Peer{Node: p.Node, Subnet: p.Subnet.String(), Path: p.Path, Present: p.Present}
 		if p.Gateway.IsValid() {
@@ -65,6 +69,7 @@ const shownPeers = 20
 func (s Status) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	s.writeSync(&b, t)
+	s.writeDaemon(&b, t)
 	s.writePeers(&b, t)
 	for _, f := range s.Firewalls {
 		fmt.Fprintf(&b, "\n%s foreign chain %q drops pod traffic: %s.\n", t.warn("Firewall:"), f.Chain, f.Reason)
@@ -72,6 +77,18 @@ func (s Status) WriteText(w io.Writer, t Text) error {
 	}
 	writeWarnings(&b, t, s.Warnings)
 	return flush(w, &b)
+}
+
+func (s Status) writeDaemon(b *bytes.Buffer, t Text) {
+	b.WriteString("\n")
+	switch {
+	case s.Daemon != nil:
+		s.Daemon.writeText(b, t)
+	case s.DaemonError != "":
+		fmt.Fprintf(b, "%s %s\n", t.bold("Daemon:"), t.warn(s.DaemonError))
+	default:
+		fmt.Fprintf(b, "%s none is running; what somebody changes stays so until the next apply\n", t.bold("Daemon:"))
+	}
 }
 
 func (s Status) writeSync(b *bytes.Buffer, t Text) {

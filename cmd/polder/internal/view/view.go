@@ -16,7 +16,7 @@ import (
 
 // FormatVersion is the version of all JSON output. A new minor version adds
 // members; a new major version removes or redefines some.
-const FormatVersion = "1.0"
+const FormatVersion = "1.1"
 
 // Text says how a model is rendered for people.
 type Text struct {
@@ -104,4 +104,9 @@ func count(n int, noun string) string {
 		}
 	}
 	return fmt.Sprintf("%d %s", n, noun)
+}
+
+// Printable is a model that can be rendered for people.
+type Printable interface {
+	WriteText(w io.Writer, t Text) error
 }

@@ -166,13 +166,14 @@ func TestJSONHasNoNull(t *testing.T) {
 		NewPlan(empty),
 		NewStatus(&reconcile.Status{Plan: empty}),
 		NewResult(empty, nil, nil, nil),
+		NewCondition(reconcile.Condition{}, Process{}, 0, noon),
 		NewValidation(nil),
 	} {
 		var b bytes.Buffer
 		if err := WriteJSON(&b, model); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(b.String(), "null") || !strings.Contains(b.String(), `"format_version":"1.0"`) {
+		if strings.Contains(b.String(), "null") || !strings.Contains(b.String(), `"format_version":"1.1"`) {
 			t.Errorf("%T: %s", model, b.String())
 		}
 	}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/cmd/polder/internal/control"
+	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/reconcile"
+)
+
+// door is the way by which a command changes the kernel: an applier of its own,
+// or the daemon that has this network namespace.
+type door struct {
+	applier
+	io.Closer
+	planner
+	daemon *view.Condition // of the daemon; nil: there is none
+}
+
+// planner is what makes the plans of a door.
+type planner interface {
+	Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error)
+}
+
+// open finds the daemon, or else takes the lock. It is held while the user reads
+// the plan, so that what is approved is what is done; a daemon compares instead.
+func (a *app) open(cmd *cobra.Command, options func() (reconcile.Options, error)) (door, error) {
+	client, condition, err := control.Dial(cmd.Context())
+	if err == nil {
+		if err := a.agree(cmd, condition); err != nil {
+			return door{}, errors.Join(err, client.Close())
+		}
+		return door{client, client, client, &condition}, nil
+	}
+	if !errors.Is(err, control.ErrNone) {
+		return door{}, err
+	}
+	o, err := options()
+	if err != nil {
+		return door{}, err
+	}
+	own, err := reconcile.OpenApplier(o)
+	if err != nil {
+		return door{}, busy(cmd.Context(), err)
+	}
+	return door{own, own, own, nil}, nil
+}
+
+// agree refuses flags that the daemon would not follow.
+func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
+	for _, flag := range []struct {
+		name, given, has string
+		path             bool
+	}{
+		{"spec", a.specPath, daemon.Spec.Path, true},
+		{"state-dir", a.stateDir, daemon.StateDir, true},
+		{"node", a.node, daemon.Node, false},
+	} {
+		if !cmd.Flags().Changed(flag.name) {
+			continue
+		}
+		if flag.path {
+			given, err := filepath.Abs(flag.given)
+			if err != nil {
+				return err
+			}
+			flag.given = given
+		}
+		if flag.given != flag.has {
+			return fmt.Errorf("--%s is %s, but that of the daemon (pid %d) is %s: leave it out, or stop the daemon",
+				flag.name, flag.given, daemon.PID, flag.has)
+		}
+	}
+	for _, name := range []string{"var", "var-file"} {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s has no effect on the daemon (pid %d), which has variables of its own: leave it out, or stop the daemon", name, daemon.PID)
+		}
+	}
+	return nil
+}
+
+// busy says who has the network namespace, where that is why a command cannot.
+func busy(ctx context.Context, err error) error {
+	if !errors.Is(err, reconcile.ErrBusy) {
+		return err
+	}
+	client, daemon, asked := control.Dial(ctx)
+	if asked == nil {
+		return errors.Join(fmt.Errorf("%w: a daemon, pid %d, running since %s for node %s and the spec %s", reconcile.ErrBusy,
+			daemon.PID, daemon.Started.Format(time.DateTime), daemon.Node, daemon.Spec.Path), client.Close())
+	}
+	pid, asked := control.Holder(reconcile.LockName)
+	if asked != nil {
+		return err // it has just ended, or does not want to be asked
+	}
+	return fmt.Errorf("%w: a command, pid %d; wait for it to end", reconcile.ErrBusy, pid)
+}
+
+// printSpecError prints the errors that the daemon finds in the spec as they are
+// printed where a command reads it.
+func (a *app) printSpecError(err error) error {
+	var rejected control.SpecError
+	if !errors.As(err, &rejected) {
+		return err
+	}
+	if _, err := fmt.Fprintln(a.err, rejected.Diagnostics); err != nil {
+		return err
+	}
+	return exitError
+}

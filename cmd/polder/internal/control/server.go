@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/reconcile"
+)
+
+// Daemon is what a server needs of reconcile.Daemon.
+type Daemon interface {
+	Condition() reconcile.Condition
+	Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error)
+	Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error)
+}
+
+// Journal is what a server needs of reconcile.Journal.
+type Journal interface {
+	After(ctx context.Context, seq uint64) iter.Seq[reconcile.Event]
+	Last() uint64
+}
+
+// Server answers commands in a daemon's name.
+type Server struct {
+	daemon  Daemon
+	journal Journal
+	process view.Process
+
+	mu    sync.Mutex
+	shown *reconcile.Plan // the latest that somebody looked at
+}
+
+// NewServer makes a server for a daemon of that process.
+func NewServer(d Daemon, j Journal, p view.Process) *Server {
+	return &Server{daemon: d, journal: j, process: p}
+}
+
+// Listen takes the socket of the calling thread's network namespace.
+func Listen() (net.Listener, error) { return listen(SocketName) }
+
+func listen(socket string) (net.Listener, error) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", socket, err)
+	}
+	return l, nil
+}
+
+// Limits of one exchange. Streams have none: a client that stops reading holds
+// up its own goroutine only, and one that is gone is noticed by the kernel.
+const (
+	headerTimeout = 5 * time.Second
+	idleTimeout   = time.Minute
+	// endTimeout is for streams to deliver their last lines.
+	endTimeout = time.Second
+)
+
+// Serve answers until ctx ends. Streams of events end with ctx, after the
+// events that there are.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
+	}
+	ended := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		last, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		err := server.Shutdown(last)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = server.Close()
+		}
+		ended <- err
+	})
+	err := server.Serve(l)
+	if stop() { // it ended by itself
+		return fmt.Errorf("serving commands: %w", err)
+	}
+	return <-ended
+}
+
+type connKey struct{}
+
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/condition", s.condition)
+	mux.HandleFunc("GET /v1/plan", s.plan)
+	mux.HandleFunc("POST /v1/apply", s.apply)
+	mux.HandleFunc("GET /v1/events", s.events)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := admit(r.Context()); err != nil {
+			fail(w, http.StatusForbidden, CodeForbidden, err)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// admit keeps out everybody who could not change this network namespace anyway:
+// no permissions of a file guard an abstract socket.
+func admit(ctx context.Context) error {
+	conn, ok := ctx.Value(connKey{}).(*net.UnixConn)
+	if !ok {
+		return errors.New("not a unix socket")
+	}
+	p, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	if !p.trusted() {
+		return fmt.Errorf("user %d is neither root nor the user that the daemon runs as", p.uid)
+	}
+	return nil
+}
+
+func fail(w http.ResponseWriter, status int, code ErrorCode, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// A client that is gone needs no answer.
+	_ = view.WriteJSON(w, Error{FormatVersion: view.FormatVersion, Type: "error", Code: code, Message: err.Error()})
+}
+
+// failed answers with an error of the daemon's.
+func (s *Server) failed(w http.ResponseWriter, err error) {
+	rejected := s.daemon.Condition().Spec.Err
+	switch {
+	case errors.Is(err, reconcile.ErrPlanChanged):
+		fail(w, http.StatusConflict, CodePlanChanged, err)
+	case errors.Is(err, reconcile.ErrStopped):
+		fail(w, http.StatusServiceUnavailable, CodeStopped, err)
+	case rejected != nil && err.Error() == rejected.Error():
+		fail(w, http.StatusUnprocessableEntity, CodeSpec, err)
+	default:
+		fail(w, http.StatusInternalServerError, "", err)
+	}
+}
+
+func answer(w http.ResponseWriter, model any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = view.WriteJSON(w, model) // a client that is gone needs no answer
+}
+
+func (s *Server) condition(w http.ResponseWriter, _ *http.Request) {
+	answer(w, view.NewCondition(s.daemon.Condition(), s.process, s.journal.Last(), time.Now()))
+}
+
+// mode is the mode that a request names.
+func mode(r *http.Request) (reconcile.Mode, error) {
+	switch m := reconcile.Mode(r.URL.Query().Get("mode")); m {
+	case reconcile.ModeApply, reconcile.ModeDestroy, reconcile.ModeRelease:
+		return m, nil
+	default:
+		return "", fmt.Errorf("there is no mode %q", m)
+	}
+}
+
+func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
+	m, err := mode(r)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "", err)
+		return
+	}
+	plan, err := s.daemon.Plan(r.Context(), m)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	s.mu.Lock()
+	s.shown = plan
+	s.mu.Unlock()
+	answer(w, view.NewPlan(plan))
+}
+
+// apply carries out the plan that was shown last. A client that ends its half
+// of the connection ends the apply between two objects, and still hears of what
+// was done.
+func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
+	m, err := mode(r)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "", err)
+		return
+	}
+	s.mu.Lock()
+	plan := s.shown
+	s.shown = nil
+	s.mu.Unlock()
+	if plan == nil || plan.Mode != m || plan.ID() != r.URL.Query().Get("id") {
+		s.failed(w, reconcile.ErrPlanChanged)
+		return
+	}
+	lines := newLines(w)
+	var outcomes []reconcile.Outcome
+	result, err := s.daemon.Apply(r.Context(), m, plan.ID(), func(o reconcile.Outcome) {
+		outcomes = append(outcomes, o)
+		lines.put(view.NewOutcome(o))
+	})
+	if err != nil && len(outcomes) == 0 && result == nil {
+		lines.end()
+		s.failed(w, err)
+		return
+	}
+	if result == nil {
+		result = &reconcile.Result{}
+	}
+	lines.put(view.NewResult(plan, outcomes, result.Remaining, err))
+	lines.end()
+}
+
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	after, err := strconv.ParseUint(query.Get("after"), 10, 64)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "", fmt.Errorf("after: %w", err))
+		return
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	if query.Get("follow") == "false" {
+		cancel() // what there is, and no more
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	flusher := http.NewResponseController(w)
+	if flusher.Flush() != nil { // the headers: the client knows that it listens
+		return
+	}
+	encoder := json.NewEncoder(w)
+	for e := range s.journal.After(ctx, after) {
+		if encoder.Encode(view.NewEvent(e)) != nil || flusher.Flush() != nil {
+			return // the client is gone
+		}
+	}
+}

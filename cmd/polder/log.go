@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/lmittmann/tint"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/reconcile"
+)
+
+// logger makes the daemon's log.
+func (a *app) logger(format string) (*slog.Logger, error) {
+	switch {
+	case format == "json":
+		return slog.New(slog.NewJSONHandler(a.err, nil)), nil
+	case format != "text":
+		return nil, fmt.Errorf("--log-format: there is no format %q, only text and json", format)
+	case isTerminal(a.err):
+		return slog.New(tint.NewHandler(a.err, &tint.Options{TimeFormat: "15:04:05.000", NoColor: !a.color(a.err)})), nil
+	}
+	return slog.New(slog.NewTextHandler(a.err, nil)), nil
+}
+
+// logLevels are those of the events that are not information.
+var logLevels = map[reconcile.EventType]slog.Level{
+	reconcile.EventDrift:        slog.LevelWarn,
+	reconcile.EventConflict:     slog.LevelWarn,
+	reconcile.EventWarning:      slog.LevelWarn,
+	reconcile.EventHeld:         slog.LevelWarn,
+	reconcile.EventOutOfSync:    slog.LevelWarn,
+	reconcile.EventSpecRejected: slog.LevelError,
+	reconcile.EventFailed:       slog.LevelError,
+	reconcile.EventError:        slog.LevelError,
+}
+
+// logEvent writes one event on one line: of a change, which object it was and
+// what it was like before and after.
+func logEvent(log *slog.Logger, e reconcile.Event) {
+	attributes := []slog.Attr{slog.Uint64("seq", e.Seq)}
+	add := func(key, value string) {
+		if value != "" {
+			attributes = append(attributes, slog.String(key, value))
+		}
+	}
+	add("cause", string(e.Cause))
+	if c := e.Change; c != nil {
+		add("kind", c.Kind)
+		add("name", c.Name)
+		add("action", string(c.Action))
+		add("reason", c.Reason)
+		attributes = append(attributes, logAttrs("before", c.Attrs, func(a change.Attr) string { return a.Before }),
+			logAttrs("after", c.Attrs, func(a change.Attr) string { return a.After }))
+	}
+	add("object", e.Object)
+	if e.Differences > 0 {
+		attributes = append(attributes, slog.Int("differences", e.Differences))
+	}
+	add("message", e.Message)
+	add("err", e.Err)
+	if e.Took > 0 {
+		attributes = append(attributes, slog.Float64("took_seconds", e.Took.Round(time.Microsecond).Seconds()))
+	}
+	log.LogAttrs(context.Background(), logLevels[e.Type], strings.ReplaceAll(string(e.Type), "_", " "), attributes...)
+}
+
+// logAttrs are one side of an object's attributes. An empty group is not
+// printed.
+func logAttrs(side string, list []change.Attr, value func(change.Attr) string) slog.Attr {
+	var members []any
+	for _, a := range list {
+		if v := value(a); v != "" {
+			members = append(members, slog.String(a.Name, v))
+		}
+	}
+	return slog.Group(side, members...)
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/cmd/polder/internal/control"
+	"github.com/poldernet/polder/cmd/polder/internal/metrics"
+	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/reconcile"
+)
+
+func newRunCommand(a *app) *cobra.Command {
+	var r runner
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Keep this node as the spec says, for as long as it runs",
+		Long: `run is the daemon: it makes the node match the spec and keeps it so. A change of
+the spec's files is in force at once, and what somebody changes in polder's part
+of the network is put back. An object that cannot be written is tried again, and
+holds up no other. While the files have errors, the last good spec stays in force,
+also across a restart.
+
+It logs each thing that it does on a line, tells systemd how it stands where
+systemd started it, and serves status, events, apply, destroy and release. SIGHUP
+has it read the files at once, which it otherwise does when they change. SIGTERM
+and Ctrl-C end it; everything in the kernel stays in place.
+
+One daemon or command at a time changes a network namespace. The exit status is 0
+when it was asked to end, and 1 if it could not begin.`,
+		Example: `  polder run
+  polder run --spec edge.hcl --node n1 --log-format json
+  polder run --listen 9087`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd.Context(), a) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&r.listen, "listen", "", "serve /metrics, /healthz and /readyz on `[ADDR:]PORT`; a port alone is of 127.0.0.1 (default off)")
+	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	return cmd
+}
+
+// runner is the daemon's process: what stands around reconcile.Daemon.
+type runner struct {
+	listen    string
+	logFormat string
+}
+
+func (r *runner) run(ctx context.Context, a *app) (err error) {
+	// What lives for months should be small rather than fast at its first plan.
+	debug.SetGCPercent(daemonGCPercent)
+	options, err := r.options(a)
+	if err != nil {
+		return err
+	}
+	address, err := listenAddress(r.listen)
+	if err != nil {
+		return usageError{err, "polder run"}
+	}
+	log, err := a.logger(r.logFormat)
+	if err != nil {
+		return usageError{err, "polder run"}
+	}
+	d, err := reconcile.OpenDaemon(options)
+	if err != nil {
+		return busy(ctx, err)
+	}
+	defer closing(d, &err)
+	commands, err := control.Listen()
+	if err != nil {
+		return err
+	}
+	var scrapes net.Listener
+	if address != "" {
+		if scrapes, err = net.Listen("tcp", address); err != nil {
+			return errors.Join(fmt.Errorf("serving metrics: %w", err), commands.Close())
+		}
+	}
+	r.serve(ctx, log, d, options, commands, scrapes)
+	return nil
+}
+
+// daemonGCPercent is Go's own default, over that of main.
+const daemonGCPercent = 100
+
+func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
+	if o.Node, err = a.nodeName(); err != nil {
+		return o, err
+	}
+	// Commands, which may be started elsewhere, name the same files otherwise.
+	if o.Source.Path, err = filepath.Abs(a.specPath); err != nil {
+		return o, err
+	}
+	if o.StateDir, err = filepath.Abs(a.stateDir); err != nil {
+		return o, err
+	}
+	o.Source.Inputs = a.inputs()
+	o.Notify = notify
+	if o.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
+		return o, fmt.Errorf("reading the watchdog's interval: %w", err)
+	}
+	return o, nil
+}
+
+// notify tells the service manager, where there is one (sd_notify(3)).
+func notify(state string) error {
+	_, err := daemon.SdNotify(false, state)
+	return err
+}
+
+// serve runs the daemon and all that lets others see it, until ctx ends.
+func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, commands, scrapes net.Listener) {
+	attributes := []slog.Attr{
+		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
+		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
+	}
+	if scrapes != nil {
+		attributes = append(attributes, slog.String("listen", scrapes.Addr().String()))
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "polder runs", attributes...)
+
+	meters := metrics.New(d, readVersion().Version)
+	// What serves ends after the daemon, so that its last words are heard.
+	after, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var parts sync.WaitGroup
+	serve := func(what string, part func(context.Context) error) {
+		parts.Go(func() {
+			if err := part(after); err != nil {
+				log.Error("stopped", "part", what, "err", err)
+			}
+		})
+	}
+	serve("log", func(ctx context.Context) error {
+		follow(ctx, log, d.Journal(), meters)
+		return nil
+	})
+	serve("control socket", func(ctx context.Context) error {
+		return control.NewServer(d, d.Journal(), view.Process{PID: os.Getpid(), StateDir: o.StateDir}).Serve(ctx, commands)
+	})
+	if scrapes != nil {
+		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, scrapes) })
+	}
+	serve("reload", func(ctx context.Context) error { return reloads(ctx, d) })
+	if err := d.Run(ctx); err != nil {
+		log.Error("stopped", "part", "file watch", "err", err)
+	}
+	stop()
+	parts.Wait()
+}
+
+// follow logs what the daemon does, and counts it. It ends with ctx, after the
+// last event.
+func follow(ctx context.Context, log *slog.Logger, j *reconcile.Journal, meters *metrics.Metrics) {
+	var seen uint64
+	for e := range j.After(ctx, 0) {
+		if skipped := e.Seq - seen - 1; skipped > 0 {
+			log.Warn("events skipped", "count", skipped)
+		}
+		seen = e.Seq
+		meters.Observe(e)
+		logEvent(log, e)
+	}
+}
+
+// reloads has the daemon read the spec's files at each SIGHUP. They are watched;
+// this is for file systems that report nothing.
+func reloads(ctx context.Context, d *reconcile.Daemon) error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-asked:
+		}
+		// Before it is ready, READY=1 would be a lie, and without that RELOADING=1
+		// has no end.
+		tell := notify
+		if !d.Condition().Ready {
+			tell = func(string) error { return nil }
+		}
+		err := tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+		// A plan begins with the files. If they have errors, the log says so.
+		if _, planned := d.Plan(ctx, reconcile.ModeApply); errors.Is(planned, reconcile.ErrStopped) {
+			return nil
+		}
+		if err = errors.Join(err, tell(daemon.SdNotifyReady)); err != nil {
+			return fmt.Errorf("telling the service manager: %w", err)
+		}
+	}
+}
+
+// listenAddress completes an address to listen on: a port alone is one of the
+// loopback, because nothing that the daemon serves there asks who is asking.
+func listenAddress(given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	if !strings.Contains(given, ":") {
+		given = ":" + given
+	}
+	host, port, err := net.SplitHostPort(given)
+	if err != nil {
+		return "", fmt.Errorf("--listen: %w", err)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+		return "", fmt.Errorf("--listen: %q is no port", port)
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/reconcile"
+)
+
+// A port alone is not open to the network.
+func TestListenAddress(t *testing.T) {
+	for given, want := range map[string]string{
+		"":               "",
+		"9087":           "127.0.0.1:9087",
+		":9087":          "127.0.0.1:9087",
+		"0.0.0.0:9087":   "0.0.0.0:9087",
+		"192.0.2.1:9087": "192.0.2.1:9087",
+		"[::]:9087":      "[::]:9087",
+		"[::1]:http":     "[::1]:http",
+	} {
+		if got, err := listenAddress(given); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", given, got, err, want)
+		}
+	}
+	for _, given := range []string{":", "70000", "192.0.2.1:", "::1", "2001:db8::1:9087", "x", "-1"} {
+		if got, err := listenAddress(given); err == nil || !strings.HasPrefix(err.Error(), "--listen") {
+			t.Errorf("%q: %q, %v", given, got, err)
+		}
+	}
+}
+
+// One line a change, with before and after.
+func TestLog(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{streams: streams{err: &out}}
+	log, err := a.logger("json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logEvent(log, reconcile.Event{
+		Seq: 7, Type: reconcile.EventFailed, Cause: reconcile.CauseDrift, Err: "no such device", Took: 2345678 * time.Nanosecond,
+		Change: &change.Change{Action: change.Update, Kind: "link", Name: "cni0", Reason: "mac_written", Attrs: []change.Attr{
+			{Name: "mtu", Before: "1300", After: "1450"}, {Name: "alias", After: "polder cluster=edge"},
+		}},
+	})
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	delete(line, "time")
+	got, err := json.Marshal(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"action":"update","after":{"alias":"polder cluster=edge","mtu":"1450"},"before":{"mtu":"1300"},"cause":"drift",` +
+		`"err":"no such device","kind":"link","level":"ERROR","msg":"failed","name":"cni0","reason":"mac_written","seq":7,"took_seconds":0.002346}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+
+	out.Reset()
+	if log, err = a.logger("text"); err != nil {
+		t.Fatal(err)
+	}
+	logEvent(log, reconcile.Event{Seq: 8, Type: reconcile.EventSpecRejected, Err: "Error: a\n\n  on line 3"})
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=ERROR msg="spec rejected" seq=8 err="Error: a\n\n  on line 3"`) {
+		t.Errorf("got %s", got)
+	}
+	if _, err := a.logger("xml"); err == nil {
+		t.Error("there is a format xml")
+	}
+}
