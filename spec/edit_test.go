@@ -106,7 +106,7 @@ func TestAssignKeepsLineEnds(t *testing.T) {
 func TestEditGrowsWithTheFile(t *testing.T) {
 	allocated := func(nodes int, edit func(path string) (*spec.Edit, hcl.Diagnostics)) uint64 {
 		w := newWorkbench(t)
-		w.put(t, map[string]string{"polder.hcl": regexp.MustCompile(`  subnets .*\n`).ReplaceAllString(largeSpec(nodes, false), "")})
+		w.put(t, map[string]string{"polder.hcl": regexp.MustCompile(` +subnets .*\n`).ReplaceAllString(largeSpec(nodes, false), "")})
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		e, diags := edit(string(w))
