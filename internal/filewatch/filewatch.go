@@ -114,15 +114,10 @@ func (w *Watcher) listen() {
 	for {
 		select {
 		case event, ok := <-w.fs.Events:
-			switch {
-			case !ok:
+			if !ok {
 				return
-			case !w.trail.Load().leadsOver(event.Name):
-			case event.Op == fsnotify.Write:
-				signal(w.changes)
-			default:
-				signal(w.moved)
 			}
+			w.sort(event)
 		case _, ok := <-w.fs.Errors:
 			if !ok {
 				return
@@ -132,19 +127,36 @@ func (w *Watcher) listen() {
 	}
 }
 
+// sort says what an event means to the paths.
+func (w *Watcher) sort(event fsnotify.Event) {
+	switch {
+	case !w.trail.Load().leadsOver(event.Name):
+	case event.Op == fsnotify.Write:
+		signal(w.changes)
+	default:
+		signal(w.moved)
+	}
+}
+
 // maintain renews the watches when the trail may lead elsewhere.
 func (w *Watcher) maintain() {
 	for {
 		select {
 		case <-w.moved:
-			w.mu.Lock()
-			w.renew()
-			w.mu.Unlock()
-			signal(w.changes)
+			w.retrace()
 		case <-w.closing:
 			return
 		}
 	}
+}
+
+// retrace renews the watches, and reports that: who reads then misses nothing
+// of what happened meanwhile.
+func (w *Watcher) retrace() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.renew()
+	signal(w.changes)
 }
 
 // renew watches where the paths lead now. All watches are made anew: inotify

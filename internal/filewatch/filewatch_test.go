@@ -28,6 +28,14 @@ func must(t fataler, err error) {
 	}
 }
 
+// temp is a folder whose name has no symbolic links in it.
+func temp(t testing.TB) string {
+	t.Helper()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	return dir
+}
+
 func isHCL(name string) bool {
 	return strings.HasSuffix(name, ".hcl") && !strings.HasPrefix(name, ".")
 }
@@ -57,6 +65,18 @@ func read(paths []string) string {
 	return b.String()
 }
 
+// delivered waits for a delivery.
+func delivered(t fataler, w *Watcher, what string) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	select {
+	case <-w.Changes():
+	case <-deadline.C:
+		t.Fatalf("%s: nothing is delivered", what)
+	}
+}
+
 // reader reads the paths whenever a change is delivered.
 type reader struct {
 	*Watcher
@@ -76,14 +96,51 @@ func newReader(t fataler, paths ...string) *reader {
 // sees waits until the last reading after a delivery is what is there.
 func (r *reader) sees(what string) {
 	r.t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	for want := read(r.paths); r.last != want; {
+	for want := read(r.paths); r.last != want; r.last = read(r.paths) {
+		delivered(r.t, r.Watcher, fmt.Sprintf("%s: after\n%sthere is\n%s", what, r.last, want))
+	}
+}
+
+// stepper is a Watcher in slow motion: it looks at events when it is told to.
+type stepper struct {
+	*Watcher
+	t        fataler
+	dir      string // in which the paths are
+	barriers int
+}
+
+func newStepper(t fataler, dir string, paths ...string) *stepper {
+	t.Helper()
+	w, err := newWatcher(paths, isHCL)
+	must(t, err)
+	must(t, w.Err())
+	return &stepper{Watcher: w, t: t, dir: dir}
+}
+
+// settle does all that the Watcher has to do about what has happened, and says
+// whether it delivers then.
+func (s *stepper) settle() bool {
+	s.t.Helper()
+	for {
+		s.barriers++
+		barrier := filepath.Join(s.dir, fmt.Sprintf("barrier-%d", s.barriers))
+		must(s.t, os.Mkdir(barrier, 0o755))
+		for event := range s.fs.Events {
+			if s.sort(event); event.Name == barrier {
+				break
+			}
+		}
 		select {
-		case <-r.Changes():
-			r.last = read(r.paths)
-		case <-deadline.C:
-			r.t.Fatalf("%s: not told of a change from\n%sto\n%s", what, r.last, want)
+		case <-s.moved:
+			s.retrace()
+			continue
+		default:
+		}
+		select {
+		case <-s.changes:
+			return true
+		default:
+			return false
 		}
 	}
 }
@@ -160,20 +217,26 @@ func TestEveryWayOfChanging(t *testing.T) {
 		"unreadable and readable": {[]string{"a.hcl"}, []step{write("a.hcl", "1"), {"chmod", func(dir string) error { return os.Chmod(filepath.Join(dir, "a.hcl"), 0o600) }}, appendTo("a.hcl")}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := temp(t)
 			var paths []string
 			for _, path := range c.paths {
 				paths = append(paths, filepath.Join(dir, path))
 			}
-			r := newReader(t, paths...)
-			defer func() { must(t, r.Close()) }()
+			w := newStepper(t, dir, paths...)
+			defer func() { must(t, w.Close()) }()
 			for _, s := range c.steps {
 				before, print := read(paths), Fingerprint(paths, isHCL)
 				must(t, s.do(dir))
-				if now := Fingerprint(paths, isHCL); read(paths) != before && now == print {
+				told := w.settle()
+				if read(paths) == before {
+					continue
+				}
+				if !told {
+					t.Errorf("%s: not told of", s.what)
+				}
+				if Fingerprint(paths, isHCL) == print {
 					t.Errorf("%s: the same fingerprint", s.what)
 				}
-				r.sees(s.what)
 			}
 		})
 	}
@@ -181,41 +244,29 @@ func TestEveryWayOfChanging(t *testing.T) {
 
 // The changes of other files are not told of.
 func TestOthersAreNotToldOf(t *testing.T) {
-	dir := t.TempDir()
+	dir := temp(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
-	write := func(name string) { must(t, os.WriteFile(at(name), []byte(name), 0o644)) }
 	for _, name := range []string{"x", "spec"} {
 		must(t, os.Mkdir(at(name), 0o755))
 	}
-	write("x/a.hcl")
-	write("spec/b.hcl")
-	w, err := newWatcher([]string{at("x/a.hcl"), at("spec")}, isHCL)
-	must(t, err)
+	must(t, os.WriteFile(at("x/a.hcl"), nil, 0o644))
 	paths := []string{at("x/a.hcl"), at("spec")}
+	w := newStepper(t, dir, paths...)
 	print := Fingerprint(paths, isHCL)
 	for _, name := range []string{"x/.a.hcl.swp", "x/4913", "x/b.hcl", "x/a.hcl~", "spec/.b.hcl.swp", "spec/notes.txt", "a.hcl"} {
-		write(name)
+		must(t, os.WriteFile(at(name), []byte(name), 0o644))
 		must(t, os.Rename(at(name), at(name)+".old"))
 		must(t, os.Remove(at(name)+".old"))
+		if w.settle() {
+			t.Errorf("told of %s", name)
+		}
 	}
-	must(t, os.Mkdir(at("y"), 0o755))
 	if Fingerprint(paths, isHCL) != print {
 		t.Error("they change the fingerprint")
 	}
-	write("spec/b.hcl")
-	others := 0
-	for event := range w.fs.Events {
-		if !w.trail.Load().leadsOver(event.Name) {
-			others++
-			continue
-		}
-		if event.Name != at("spec/b.hcl") {
-			t.Errorf("told of %s", event)
-		}
-		break
-	}
-	if others < 7*3 {
-		t.Errorf("only %d events of others", others)
+	must(t, os.WriteFile(at("spec/b.hcl"), nil, 0o644))
+	if !w.settle() {
+		t.Error("not told of what matters")
 	}
 	must(t, w.Close())
 }
@@ -258,7 +309,7 @@ func TestOverflow(t *testing.T) {
 func TestErrorsAreChanges(t *testing.T) {
 	r := newReader(t, filepath.Join(t.TempDir(), "a.hcl"))
 	r.fs.Errors <- fsnotify.ErrEventOverflow
-	<-r.Changes()
+	delivered(t, r.Watcher, "overflow")
 	must(t, r.Close())
 }
 
@@ -278,7 +329,7 @@ func TestSet(t *testing.T) {
 	default:
 	}
 	r.Set([]string{b})
-	<-r.Changes() // b may have changed before it was watched
+	delivered(t, r.Watcher, "b may have changed before it was watched")
 	r.paths, r.last = []string{b}, read([]string{b})
 	must(t, os.WriteFile(b, []byte("1"), 0o644))
 	r.sees("the new path")
@@ -305,24 +356,83 @@ func TestUnreadableFolder(t *testing.T) {
 		t.Errorf("error %v, want %v", err, os.ErrPermission)
 	}
 	must(t, os.Chmod(closed, 0o755))
-	<-w.Changes()
+	delivered(t, w, "it may be read now")
 	must(t, errors.Join(w.Err(), w.Close()))
 }
 
-// Whatever is done, and however readings fall in between: the last reading
-// after a delivery is what is there.
-func TestPropertyLastReadingIsTheLatest(t *testing.T) {
-	base := t.TempDir()
-	n := 0
+// operate does something to one of a few names.
+func operate(t *rapid.T, dir string, i int) {
+	name, other := drawName(t, dir, "name"), drawName(t, dir, "other")
+	text := []byte(strings.Repeat("x", i) + fmt.Sprint(i))
+	spare := filepath.Join(dir, "spare")
+	must(t, os.RemoveAll(spare))
+	// Many fail, where something is in the way. So they do in life.
+	switch rapid.IntRange(0, 8).Draw(t, "operation") {
+	case 0, 1:
+		_ = os.WriteFile(name, text, 0o644)
+	case 2:
+		must(t, os.WriteFile(spare, text, 0o644))
+		_ = os.Rename(spare, name)
+	case 3:
+		_ = os.Mkdir(name, 0o755)
+	case 4:
+		_ = os.RemoveAll(name)
+	case 5:
+		_ = os.Rename(name, other)
+	case 6:
+		_ = os.Symlink(other, name)
+	case 7:
+		target, err := filepath.Rel(filepath.Dir(name), other)
+		must(t, errors.Join(err, os.Symlink(target, spare)))
+		_ = os.Rename(spare, name)
+	case 8:
+		_ = os.Link(name, other)
+	}
+}
+
+func drawName(t *rapid.T, dir, what string) string {
+	return filepath.Join(dir, rapid.SampledFrom([]string{
+		"a.hcl", "b.hcl", "x", "y", "x/a.hcl", "x/b.hcl", "y/a.hcl", "y/x", "x/y", "y/x/a.hcl",
+	}).Draw(t, what))
+}
+
+// Whatever is done, any number of operations at a time: if there is something
+// else to read after them, that is told of, and shows in the fingerprint.
+func TestPropertyChangesAreToldOf(t *testing.T) {
+	base, n := temp(t), 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		dir := filepath.Join(base, fmt.Sprint(n))
 		must(t, os.Mkdir(dir, 0o755))
-		names := []string{"a.hcl", "b.hcl", "x", "y", "x/a.hcl", "x/b.hcl", "y/a.hcl", "y/x", "x/y", "y/x/a.hcl"}
-		draw := func(what string) string {
-			return filepath.Join(dir, rapid.SampledFrom(names).Draw(t, what))
+		paths := []string{drawName(t, dir, "path"), drawName(t, dir, "path")}
+		w := newStepper(t, dir, paths...)
+		last, print := read(paths), Fingerprint(paths, isHCL)
+		for i := range rapid.IntRange(1, 25).Draw(t, "operations") {
+			if operate(t, dir, i); rapid.Bool().Draw(t, "more") {
+				continue
+			}
+			told, now := w.settle(), read(paths)
+			if now != last && !told {
+				t.Fatalf("not told of a change from\n%sto\n%s", last, now)
+			}
+			if now != last && Fingerprint(paths, isHCL) == print {
+				t.Fatalf("the same fingerprint after a change from\n%sto\n%s", last, now)
+			}
+			last, print = now, Fingerprint(paths, isHCL)
 		}
-		r := newReader(t, draw("path"), draw("path"), draw("path"))
+		must(t, errors.Join(w.Close(), os.RemoveAll(dir)))
+	})
+}
+
+// However readings fall between operations, the last reading after a delivery
+// is what is there.
+func TestPropertyLastReadingIsTheLatest(t *testing.T) {
+	base, n := temp(t), 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		dir := filepath.Join(base, fmt.Sprint(n))
+		must(t, os.Mkdir(dir, 0o755))
+		r := newReader(t, drawName(t, dir, "path"), drawName(t, dir, "path"), drawName(t, dir, "path"))
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(stopped)
@@ -336,37 +446,11 @@ func TestPropertyLastReadingIsTheLatest(t *testing.T) {
 			}
 		}()
 		for i := range rapid.IntRange(1, 30).Draw(t, "operations") {
-			name, other := draw("name"), draw("other")
-			text := []byte(strings.Repeat("x", i) + fmt.Sprint(i))
-			// Many fail, where something is in the way. So they do in life.
-			switch rapid.IntRange(0, 8).Draw(t, "operation") {
-			case 0, 1:
-				_ = os.WriteFile(name, text, 0o644)
-			case 2:
-				temp := filepath.Join(dir, "temp")
-				must(t, errors.Join(os.RemoveAll(temp), os.WriteFile(temp, text, 0o644)))
-				_ = os.Rename(temp, name)
-			case 3:
-				_ = os.Mkdir(name, 0o755)
-			case 4:
-				_ = os.RemoveAll(name)
-			case 5:
-				_ = os.Rename(name, other)
-			case 6:
-				_ = os.Symlink(other, name)
-			case 7:
-				temp := filepath.Join(dir, "temp")
-				target, err := filepath.Rel(filepath.Dir(name), other)
-				must(t, errors.Join(err, os.RemoveAll(temp), os.Symlink(target, temp)))
-				_ = os.Rename(temp, name)
-			case 8:
-				_ = os.Link(name, other)
-			}
+			operate(t, dir, i)
 		}
 		close(stop)
 		<-stopped
 		r.sees("in the end")
-		must(t, r.Close())
-		must(t, os.RemoveAll(dir))
+		must(t, errors.Join(r.Close(), os.RemoveAll(dir)))
 	})
 }

@@ -103,6 +103,7 @@ func (t *trail) walk(path string) *folder {
 			return nil // or the path goes on behind a file, and leads nowhere
 		}
 	}
+	t.note(at, nil)
 	return t.folder(at)
 }
 
@@ -163,7 +164,7 @@ func (t *trail) watched() []string {
 // of the paths.
 func (t *trail) leadsOver(name string) bool {
 	f, base := t.byPath[filepath.Dir(name)], filepath.Base(name)
-	return t.byPath[name] != nil || f != nil && (f.names[base] || f.whole && (t.match == nil || t.match(base)))
+	return f != nil && (f.names[base] || f.whole && (t.match == nil || t.match(base)))
 }
 
 // equal says whether two trails lead the same way, through the same folders.
