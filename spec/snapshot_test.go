@@ -206,7 +206,7 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(diags)
 	}
 	whole := snapshotOf(t, config)
-	for n := range len(whole) {
+	for n := range whole {
 		if c, diags := spec.Restore(whole[:n]); c.Spec != nil || !diags.HasErrors() {
 			t.Fatalf("%d of %d bytes are taken", n, len(whole))
 		}

@@ -225,7 +225,7 @@ func TestEveryWayOfChanging(t *testing.T) {
 			w := newStepper(t, dir, paths...)
 			defer func() { must(t, w.Close()) }()
 			for _, s := range c.steps {
-				before, print := read(paths), Fingerprint(paths, isHCL)
+				before, was := read(paths), Fingerprint(paths, isHCL)
 				must(t, s.do(dir))
 				told := w.settle()
 				if read(paths) == before {
@@ -234,7 +234,7 @@ func TestEveryWayOfChanging(t *testing.T) {
 				if !told {
 					t.Errorf("%s: not told of", s.what)
 				}
-				if Fingerprint(paths, isHCL) == print {
+				if Fingerprint(paths, isHCL) == was {
 					t.Errorf("%s: the same fingerprint", s.what)
 				}
 			}
@@ -252,7 +252,7 @@ func TestOthersAreNotToldOf(t *testing.T) {
 	must(t, os.WriteFile(at("x/a.hcl"), nil, 0o644))
 	paths := []string{at("x/a.hcl"), at("spec")}
 	w := newStepper(t, dir, paths...)
-	print := Fingerprint(paths, isHCL)
+	was := Fingerprint(paths, isHCL)
 	for _, name := range []string{"x/.a.hcl.swp", "x/4913", "x/b.hcl", "x/a.hcl~", "spec/.b.hcl.swp", "spec/notes.txt", "a.hcl"} {
 		must(t, os.WriteFile(at(name), []byte(name), 0o644))
 		must(t, os.Rename(at(name), at(name)+".old"))
@@ -261,7 +261,7 @@ func TestOthersAreNotToldOf(t *testing.T) {
 			t.Errorf("told of %s", name)
 		}
 	}
-	if Fingerprint(paths, isHCL) != print {
+	if Fingerprint(paths, isHCL) != was {
 		t.Error("they change the fingerprint")
 	}
 	must(t, os.WriteFile(at("spec/b.hcl"), nil, 0o644))
@@ -290,7 +290,7 @@ func TestOverflow(t *testing.T) {
 	}
 	// Two files in turn, since equal events that follow each other are one.
 	for range limit + 5000 {
-		_, err := noise.Write([]byte("x"))
+		_, err := noise.WriteString("x")
 		must(t, errors.Join(err, os.Chmod(noise.Name(), 0o600)))
 	}
 	must(t, noise.Close())
@@ -360,6 +360,30 @@ func TestUnreadableFolder(t *testing.T) {
 	must(t, errors.Join(w.Err(), w.Close()))
 }
 
+// A link is pointed elsewhere while the watches are being made for where it
+// led before. The content behind its last target is written later.
+func TestLinkMovesMeanwhile(t *testing.T) {
+	dir := temp(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"x", "y"} {
+		must(t, os.Mkdir(at(name), 0o755))
+		must(t, os.WriteFile(at(name+"/f"), []byte(name), 0o644))
+	}
+	must(t, os.Symlink("x", at("link")))
+	r := newReader(t, at("link/f"))
+	for round := range 100 {
+		var last string
+		for i := range 10 + round%7 {
+			last = []string{"x", "y"}[i%2]
+			must(t, errors.Join(os.Symlink(last, at("spare")), os.Rename(at("spare"), at("link"))))
+		}
+		r.sees("links")
+		must(t, os.WriteFile(at(last+"/f"), fmt.Append(nil, last, round), 0o644))
+		r.sees("content")
+	}
+	must(t, r.Close())
+}
+
 // operate does something to one of a few names.
 func operate(t *rapid.T, dir string, i int) {
 	name, other := drawName(t, dir, "name"), drawName(t, dir, "other")
@@ -406,7 +430,7 @@ func TestPropertyChangesAreToldOf(t *testing.T) {
 		must(t, os.Mkdir(dir, 0o755))
 		paths := []string{drawName(t, dir, "path"), drawName(t, dir, "path")}
 		w := newStepper(t, dir, paths...)
-		last, print := read(paths), Fingerprint(paths, isHCL)
+		last, was := read(paths), Fingerprint(paths, isHCL)
 		for i := range rapid.IntRange(1, 25).Draw(t, "operations") {
 			if operate(t, dir, i); rapid.Bool().Draw(t, "more") {
 				continue
@@ -415,10 +439,10 @@ func TestPropertyChangesAreToldOf(t *testing.T) {
 			if now != last && !told {
 				t.Fatalf("not told of a change from\n%sto\n%s", last, now)
 			}
-			if now != last && Fingerprint(paths, isHCL) == print {
+			if now != last && Fingerprint(paths, isHCL) == was {
 				t.Fatalf("the same fingerprint after a change from\n%sto\n%s", last, now)
 			}
-			last, print = now, Fingerprint(paths, isHCL)
+			last, was = now, Fingerprint(paths, isHCL)
 		}
 		must(t, errors.Join(w.Close(), os.RemoveAll(dir)))
 	})
