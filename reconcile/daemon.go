@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // DaemonOptions say what a daemon keeps true, and whom it tells.
@@ -41,7 +43,8 @@ type Daemon struct {
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
 	retries       retries
-	now           Condition // published at the end of each step
+	unkept        *spec.Config // in force, but a restart would not find it; nil: it would
+	now           Condition    // published at the end of each step
 	sysctlsDue    time.Time
 	checkDue      time.Time
 	firewallsDue  time.Time
@@ -52,13 +55,18 @@ type Daemon struct {
 }
 
 // Coalescing: a round begins when nothing has come for roundQuiet, or roundMost
-// after the first of several. Rounds of a sustained burst are limited to
-// roundRate a second; a burst of roundBurst goes through at once.
+// after the first of several.
 const (
 	roundQuiet = time.Millisecond
 	roundMost  = 20 * time.Millisecond
-	roundRate  = 10
-	roundBurst = 50
+)
+
+// Where somebody fights with us over an object, rounds may take a quarter of
+// the time in the long run, and as much as roundBurst before that counts.
+// Tokens of the limiter are milliseconds.
+const (
+	roundShare = 250  // a second
+	roundBurst = 3000 //
 )
 
 // How often things are looked at of which the kernel does not tell.
@@ -86,7 +94,7 @@ func newDaemon(o DaemonOptions, a *Applier, subscriptions []*subscription) *Daem
 		options: o, applier: a, subscriptions: subscriptions,
 		journal: NewJournal(), box: newMailbox(),
 		requests: make(chan request), stopped: make(chan struct{}),
-		limiter: rate.NewLimiter(roundRate, roundBurst),
+		limiter: rate.NewLimiter(roundShare, roundBurst),
 		retries: retries{},
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
@@ -187,11 +195,11 @@ func (d *Daemon) due(now time.Time) bool {
 	if d.cause == "" || !d.working() || now.Before(d.settled) {
 		return false
 	}
-	if d.limiter.AllowN(now, 1) {
-		return true
+	owed := -d.limiter.TokensAt(now)
+	if owed > 0 {
+		d.settled = now.Add(time.Duration(owed / roundShare * float64(time.Second)))
 	}
-	d.settled = now.Add(time.Second / roundRate)
-	return false
+	return owed <= 0
 }
 
 // next is when there is something to do although nothing happens.

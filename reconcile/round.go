@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
@@ -18,7 +19,9 @@ func (d *Daemon) round(ctx context.Context) {
 	d.cause, d.dirty = "", dirt{}
 	r.run(ctx)
 	d.now.Counters.Rounds[r.cause]++
-	d.now.Counters.RoundTime += time.Since(r.began)
+	took := time.Since(r.began)
+	d.now.Counters.RoundTime += took
+	d.limiter.ReserveN(time.Now(), int(min(took.Milliseconds(), roundBurst)))
 }
 
 type round struct {
@@ -65,14 +68,36 @@ func (r *round) run(ctx context.Context) {
 	}
 	r.view = after
 	r.retries.done(r.node())
-	r.retries.done(r.stateDir())
-	if err != nil { // of what is remembered, not of the kernel
-		r.report(r.stateDir(), err)
-	}
+	r.keep(err)
 	if due.Empty() {
 		result.Remaining = plan.Changes
 	}
-	r.conclude(result.Remaining)
+	r.conclude(due, result.Remaining)
+}
+
+// keep writes to the state directory what a restart needs, if that is not there
+// yet. forgetting is what went wrong there before.
+func (r *round) keep(forgetting error) {
+	if r.unkept == nil && forgetting == nil {
+		r.retries.done(r.stateDir())
+		return
+	}
+	if r.retries.waits(r.stateDir(), time.Now()) {
+		return
+	}
+	err := forgetting
+	if r.unkept != nil {
+		if kept := keepGood(r.options.StateDir, r.unkept); kept != nil {
+			err = errors.Join(err, fmt.Errorf("keeping the spec for a restart: %w", kept))
+		} else {
+			r.unkept = nil
+		}
+	}
+	if err != nil {
+		r.report(r.stateDir(), err)
+		return
+	}
+	r.retries.done(r.stateDir())
 }
 
 // outcome notes what became of one change.
@@ -103,11 +128,14 @@ func (r *round) failed(ctx context.Context, err error) {
 		return
 	}
 	r.report(r.node(), err)
+	if r.unkept != nil {
+		r.keep(nil)
+	}
 	r.sync(false)
 }
 
-// conclude says what the round came to.
-func (r *round) conclude(remaining []change.Change) {
+// conclude says what the round came to, of which the changes in due were tried.
+func (r *round) conclude(due *Plan, remaining []change.Change) {
 	if r.stale {
 		r.because(r.cause, dirt{rules: true}, r.since)
 		return
@@ -115,9 +143,17 @@ func (r *round) conclude(remaining []change.Change) {
 	if r.view.outdated() { // by what has just been written
 		r.because(r.cause, dirt{spec: true}, r.since)
 	}
+	tried := map[objectKey]bool{}
+	for _, c := range due.Changes {
+		tried[keyOf(c)] = true
+	}
 	for _, c := range remaining {
-		if r.retries[keyOf(c)] == nil {
+		switch {
+		case r.retries[keyOf(c)] != nil:
+		case tried[keyOf(c)]:
 			r.report(c, errStillDiffers)
+		default: // it was right when the plan was made, and is known to be wrong by now
+			r.because(CauseDrift, dirt{}, time.Now())
 		}
 	}
 	r.sync(len(remaining) == 0 && len(r.now.Conflicts) == 0)

@@ -167,10 +167,8 @@ func (d *Daemon) adopt(l *loaded) {
 	d.now.Counters.Specs++
 	d.applier.options.Spec = l.config.Spec
 	d.journal.add(Event{Type: EventSpecLoaded, Message: d.options.Source.Path})
-	if err := keepGood(d.options.StateDir, l.config); err != nil {
-		d.journal.add(Event{Type: EventError, Err: fmt.Sprintf("keeping the spec for a restart: %v", err)})
-	}
 	clear(d.retries)
+	d.unkept = l.config
 	d.because(CauseSpec, dirt{spec: true}, l.noticed)
 }
 
