@@ -121,6 +121,11 @@ func (d *differ) foreignLink(want, have Link) {
 		texts = append(texts, fmt.Sprintf("%s is %s, not %s", a.Name, orNone(a.Before), orNone(a.After)))
 	}
 	remedy := fmt.Sprintf("make the link or the spec match so that polder can adopt it, name another one, or remove it with `ip link delete %s`", want.Name)
+	if have.Type == want.Type && have.MTU != want.MTU {
+		// The bridge of flannel's nodes with both families, for one, whose MTU
+		// is what fits in VXLAN over IPv4.
+		remedy = fmt.Sprintf("set the MTU with `ip link set dev %s mtu %d`; or %s", want.Name, want.MTU, remedy)
+	}
 	if want.Type == TypeVXLAN && have.Type == TypeVXLAN && have.MAC != want.MAC {
 		remedy = fmt.Sprintf("write the MAC that the peers know into the node: `vtep_mac = { %s = %q }`; or %s", family(want), have.MAC, remedy)
 	}
