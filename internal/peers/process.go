@@ -22,8 +22,7 @@ const patience = time.Minute
 type process struct {
 	cmd  *lab.Cmd
 	log  string        // the file that it writes to
-	done chan struct{} // closed when it has ended, after err is set
-	err  error
+	done chan struct{} // closed when it has ended
 }
 
 // start runs a daemon and returns when it has said READY=1 (sd_notify(3)).
@@ -56,7 +55,7 @@ func start(n *lab.Namespace, dir string, argv ...string) (_ *process, err error)
 	hangUp := func() { once.Do(func() { _ = notify.Close() }) }
 	defer hangUp()
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // how it ends says nothing: we end it
 		close(p.done)
 		hangUp() // nothing more will come
 	}()
@@ -82,17 +81,25 @@ func awaitReady(notify *net.UnixConn) error {
 	}
 }
 
-// stop ends the daemon as systemd does and waits until it is gone.
+// stop ends the daemon as systemd does: by SIGTERM, and by SIGKILL if it takes
+// too long. flanneld never ends when it is told while it fetches the list of
+// leases: WatchLeases in pkg/subnet/subnet.go then reads from a channel that
+// nobody closes.
 func (p *process) stop() error {
+	const grace = 5 * time.Second
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
 	case <-p.done:
 		return nil
-	case <-time.After(patience):
-		return errors.Join(fmt.Errorf("%s ignores SIGTERM", p.cmd.Path), p.cmd.Process.Kill())
+	case <-time.After(grace):
 	}
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.done
+	return nil
 }
 
 // tail is the end of what the daemon wrote.
