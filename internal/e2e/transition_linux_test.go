@@ -21,6 +21,7 @@ var variants = []struct {
 	{"vxlan, IPv6 pods over IPv4", func(d *draft) { d.pods, d.underlay = ipv6, ipv4 }},
 	{"vxlan, both over IPv4", func(d *draft) { d.underlay = ipv4 }},
 	{"vxlan, both over IPv6", func(d *draft) { d.underlay = ipv6 }},
+	{"accepting direct", func(d *draft) { d.backend = backendAccept }},
 	{"direct", func(d *draft) { d.backend = backendDirect }},
 	{"direct IPv4", func(d *draft) { d.backend, d.pods = backendDirect, ipv4 }},
 	{"direct IPv6", func(d *draft) { d.backend, d.pods = backendDirect, ipv6 }},
