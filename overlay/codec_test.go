@@ -156,30 +156,6 @@ func TestRouteOddities(t *testing.T) {
 	}
 }
 
-// portMessage is a port of a bridge as the kernel says it.
-func portMessage(ifindex int, hairpin bool) []byte {
-	b := make([]byte, 16)
-	b[0] = familyBridge
-	binary.NativeEndian.PutUint32(b[4:], uint32(ifindex))
-	b = appendAttr(b, 3, []byte("veth1\x00"))
-	mode := byte(0)
-	if hairpin {
-		mode = 1
-	}
-	nested := appendAttr(appendAttr(nil, 1, []byte{3}), iflaBrportMode, []byte{mode})
-	return appendAttr(b, iflaProtinfo|0x8000, nested)
-}
-
-func TestPortRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		want, hairpin := drawIndex(t), rapid.Bool().Draw(t, "hairpin")
-		got, err := decodePort(portMessage(want, hairpin))
-		if err != nil || got.ifindex != want || got.Hairpin != hairpin {
-			t.Fatalf("port %d, hairpin %t, is read as %+v: %v", want, hairpin, got, err)
-		}
-	})
-}
-
 func TestMessagesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := rapid.SliceOf(rapid.Custom(func(t *rapid.T) message {
@@ -249,11 +225,6 @@ func TestTruncated(t *testing.T) {
 	for name, err := range map[string]error{
 		"neighbour": func() error { _, err := decodeNeigh(make([]byte, 11)); return err }(),
 		"nexthop":   func() error { _, _, _, err := decodeNextHop(make([]byte, 7)); return err }(),
-		"port":      func() error { _, err := decodePort(make([]byte, 15)); return err }(),
-		"nested": func() error {
-			_, err := decodePort(appendAttr(make([]byte, 16), iflaProtinfo, []byte{9, 0, 4, 0}))
-			return err
-		}(),
 	} {
 		if err == nil {
 			t.Errorf("a truncated %s is read", name)
@@ -269,10 +240,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(encodeNextHop(nextHopEntry{7, NextHop{Gateway: netip.MustParseAddr("fd00::1"), OnLink: true}}, 3, false).body)
 	f.Add(encodeRoute(RouteEntry{RouteKey{Dst: netip.MustParsePrefix("10.244.2.0/24")}, Route{NextHop: 7, Protocol: Protocol}}, 0, false).body)
 	f.Add(encodeRoute(RouteEntry{RouteKey{Dst: netip.MustParsePrefix("fd00::/64"), Metric: 1024}, Route{Gateway: netip.MustParseAddr("fe80::1")}}, 3, false).body)
-	f.Add(portMessage(3, true))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = decodeNeigh(b)
-		_, _ = decodePort(b)
 		if id, ifindex, n, err := decodeNextHop(b); err == nil && n.Gateway.IsValid() && !n.Other {
 			again, index, hop, err := decodeNextHop(encodeNextHop(nextHopEntry{id, n}, ifindex, false).body)
 			if err != nil || again != id || index != ifindex || hop != n {

@@ -20,7 +20,9 @@ func (o *Observed) Concerns(e Event) (c Class) {
 	if e.of == nil {
 		return 0
 	}
-	c = e.of.concerns(o, e.gone)
+	if c = e.of.concerns(o, e.gone); c == 0 {
+		return 0
+	}
 	for i, began := range o.began {
 		// What was read after that shows what happened.
 		if c&(1<<i) != 0 && e.at.Before(began) {
@@ -92,13 +94,11 @@ func (r rawRoute) concerns(o *Observed, gone bool) (c Class) {
 	if r.advertises() && o.advertised[r.Link] == gone {
 		c |= Routes
 	}
+	if !o.wantsRoute(r.RouteEntry) {
+		return c
+	}
 	held, there := o.State.Routes[r.RouteKey]
-	switch {
-	case gone && there:
-		c |= Routes
-	case gone || !o.wantsRoute(r.RouteEntry):
-	case there && held == r.Route || slices.Contains(o.State.Duplicates, r.RouteEntry):
-	default:
+	if gone && there || !gone && (!there || held != r.Route) && !slices.Contains(o.State.Duplicates, r.RouteEntry) {
 		c |= Routes
 	}
 	return c

@@ -61,10 +61,16 @@ func (o *Observed) stateChange(before, after *rawLink) (c Class) {
 	if before.Up && !after.Up || before.carrier && !after.carrier {
 		c |= o.hangs[before.Name]
 	}
-	if before.Up == after.Up && before.carrier == after.carrier || len(o.asked) == 0 || after.master != 0 || o.ours(after.Link) {
+	if before.Up == after.Up && before.carrier == after.carrier || o.ours(after.Link) {
 		return c
 	}
-	return c | Paths
+	if o.underlays[after.Name] {
+		c |= Links // what could not be written may be by now
+	}
+	if len(o.asked) > 0 && after.master == 0 {
+		c |= Paths
+	}
+	return c
 }
 
 // watched says that a link of others matters by what it is: a VXLAN device,

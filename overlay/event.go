@@ -86,12 +86,17 @@ func decodeEvent(kind, flags uint16, b []byte) (e Event, ok bool, err error) {
 		e = Event{of: ruleNotice{}}
 	case rtmNewNetconf:
 		var c confNotice
-		c, ok, err = decodeNetconf(b)
-		return Event{of: c}, ok, err
+		if c, ok, err = decodeNetconf(b); !ok {
+			return Event{}, false, err
+		}
+		e = Event{of: c}
 	default:
 		return Event{}, false, nil
 	}
-	return e, err == nil, err
+	if err != nil {
+		return Event{}, false, err
+	}
+	return e, true, nil
 }
 
 // decodeNetconf reads struct netconfmsg of netconf.h, one byte, and its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 // namespace in which it was opened. One goroutine at a time calls Next; Close
 // may come from any.
 type Watcher struct {
-	file *os.File
-	conn syscall.RawConn
-	buf  []byte
+	file   *os.File
+	conn   syscall.RawConn
+	buf    []byte
+	closed atomic.Bool
 }
 
 // watchBuffer is how much the kernel keeps for a watcher that does not read,
@@ -69,7 +71,10 @@ func openWatcher(buffer int) (_ *Watcher, err error) {
 }
 
 // Close ends a Next that waits, with os.ErrClosed, and closes the socket.
-func (w *Watcher) Close() error { return w.file.Close() }
+func (w *Watcher) Close() error {
+	w.closed.Store(true)
+	return w.file.Close()
+}
 
 // Next waits for events and returns those that have come, in their order. The
 // error is that of ctx when it ends, ErrLost when the kernel had to drop some,
@@ -85,7 +90,7 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 		// Of an earlier call whose ctx ended late. If it is of this one, ctx
 		// says so.
 		if err := w.file.SetReadDeadline(time.Time{}); err != nil {
-			return nil, fmt.Errorf("waiting for network notifications: %w", err)
+			return nil, w.failed(err)
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -100,11 +105,20 @@ func (w *Watcher) Next(ctx context.Context) ([]Event, error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("waiting for network notifications: %w", err)
+			return nil, w.failed(err)
 		default:
 			return events, failed
 		}
 	}
+}
+
+// failed says why there is nothing to wait for: the runtime's own errors for a
+// closed file are not os.ErrClosed.
+func (w *Watcher) failed(err error) error {
+	if w.closed.Load() {
+		err = os.ErrClosed
+	}
+	return fmt.Errorf("waiting for network notifications: %w", err)
 }
 
 // drain receives what is there.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -252,4 +255,136 @@ func TestConcernsMissNothing(t *testing.T) {
 			held = partial
 		}
 	})
+}
+
+// TestForeignFlap: routes of others come and go, as they do where a routing
+// daemon runs.
+func TestForeignFlap(t *testing.T) {
+	w := newWatching(t, cluster{nodes: 3, families: dual, underlay: dual, backend: direct()}.spec())
+	held, _ := w.read()
+	plan, _ := w.plan(held)
+	w.apply(plan)
+	held, _ = w.read()
+	w.sh(`for verb in add del; do
+		for i in $(seq 0 999); do echo route $verb 198.18.$((i / 250)).$((i % 250))/32 via 192.0.2.1 proto bird; done | ip -batch -
+	done`)
+	events := w.events()
+	if c := concerns(held, events); len(events) < 2000 || c != 0 {
+		t.Errorf("%d events concern %s", len(events), c)
+	}
+}
+
+// TestWatcherOverflow: what the kernel had to drop is said, and what comes
+// after that is heard again.
+func TestWatcherOverflow(t *testing.T) {
+	h := newHost(t)
+	var w *Watcher
+	err := h.ns.Do(func() (err error) { w, err = openWatcher(4096); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	for range 3 {
+		h.sh("for i in $(seq 1 200); do echo route add 198.18.0.$i/32 via 192.0.2.1; done | ip -batch -; ip route flush root 198.18.0.0/16")
+		if _, err := w.Next(t.Context()); !errors.Is(err, ErrLost) {
+			t.Fatalf("after an overflow: %v", err)
+		}
+		for _, verb := range []string{"add", "del"} {
+			h.sh("ip route " + verb + " 203.0.113.0/24 via 192.0.2.1")
+			waitFor(t, w, func(e Event) bool {
+				r, ok := e.of.(rawRoute)
+				return ok && r.Dst.String() == "203.0.113.0/24" && e.gone == (verb == "del")
+			})
+		}
+	}
+}
+
+// waitFor waits for an event.
+func waitFor(t *testing.T, w *Watcher, is func(Event) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		events, err := w.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(events, is) {
+			return
+		}
+	}
+}
+
+// TestWatcherEnds: a wait ends with its context or with the watcher, at once,
+// and nothing is left of it.
+func TestWatcherEnds(t *testing.T) {
+	h := newHost(t)
+	files := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	h.sh("true")
+	before, goroutines := files(), runtime.NumGoroutine()
+	for range 50 {
+		var w *Watcher
+		if err := h.ns.Do(func() (err error) { w, err = OpenWatcher(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		for _, end := range []func(context.CancelFunc) error{
+			func(cancel context.CancelFunc) error { cancel(); return context.Canceled },
+			func(context.CancelFunc) error { _ = w.Close(); return os.ErrClosed },
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				var err error
+				for err == nil { // the host's own link-local address may have come
+					_, err = w.Next(ctx)
+				}
+				ended <- err
+			}()
+			want := end(cancel)
+			if err := <-ended; !errors.Is(err, want) {
+				t.Fatalf("the wait ended with %v, want %v", err, want)
+			}
+			cancel()
+		}
+		if _, err := w.Next(t.Context()); !errors.Is(err, os.ErrClosed) {
+			t.Fatalf("a closed watcher: %v", err)
+		}
+	}
+	if after := files(); after > before {
+		t.Errorf("%d descriptors were open, and are %d", before, after)
+	}
+	for runtime.NumGoroutine() > goroutines {
+		runtime.Gosched()
+	}
+}
+
+// TestWatcherAfterCancel: a context that ends late takes no later wait along.
+func TestWatcherAfterCancel(t *testing.T) {
+	h := newHost(t)
+	var w *Watcher
+	if err := h.ns.Do(func() (err error) { w, err = OpenWatcher(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = w.Close() }()
+	for i := range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		h.sh(fmt.Sprintf("ip route add 198.18.0.%d/32 via 192.0.2.1", i))
+		go cancel()
+		for got := 0; got == 0; { // one of the two hears it
+			events, err := w.Next(ctx)
+			if errors.Is(err, context.Canceled) {
+				events, err = w.Next(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = len(events)
+		}
+	}
 }
