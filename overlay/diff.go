@@ -172,6 +172,8 @@ func (d *differ) addresses() {
 		case have.Tentative:
 			// Detection does not end by a write: the address goes and comes.
 			d.add(phaseAddresses, put(change.Replace, after, before, reasonDADFailed))
+		case have.Expires:
+			d.add(phaseAddresses, put(change.Update, after, before, ""))
 		case have.Protocol != want.Protocol:
 			d.add(phaseAddresses, put(change.Adopt, after, before, ""))
 		}

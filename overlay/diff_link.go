@@ -73,7 +73,11 @@ func sameTunnel(a, b Link) bool {
 
 func (d *differ) link(want Link) {
 	have, there := d.have.Links[want.Name]
+	other, taken := d.externalTunnel(want)
 	switch {
+	case taken && !have.Up:
+		d.block(want, fmt.Sprintf("UDP port %d is taken by %s, which is external: packets of every VNI go to it", want.VXLAN.Port, other.Name),
+			fmt.Sprintf("choose another port in the backend, on all nodes, or have whoever made %s use another; `ip link delete %s` frees this one", other.Name, other.Name))
 	case !there:
 		if other, taken := d.foreignTunnel(want); taken {
 			d.block(want, fmt.Sprintf("VNI %d on UDP port %d is taken by %s, which is not polder's", want.VXLAN.VNI, want.VXLAN.Port, other.Name),
@@ -99,6 +103,19 @@ func (d *differ) link(want Link) {
 func (d *differ) foreignTunnel(want Link) (Link, bool) {
 	for _, name := range slices.Sorted(maps.Keys(d.have.Links)) {
 		if have := d.have.Links[name]; sameTunnel(want, have) && !have.Marked() {
+			return have, true
+		}
+	}
+	return Link{}, false
+}
+
+// externalTunnel is a device of somebody else that has our UDP port to itself,
+// for both families: Cilium's, for one. No other device on that port can be set
+// up beside it (vxlan_core.c, vxlan_find_sock: they share no socket).
+func (d *differ) externalTunnel(want Link) (Link, bool) {
+	for _, name := range slices.Sorted(maps.Keys(d.have.Links)) {
+		if have := d.have.Links[name]; want.Type == TypeVXLAN && name != want.Name && have.VXLAN.External && have.Up &&
+			have.VXLAN.Port == want.VXLAN.Port && !have.Marked() {
 			return have, true
 		}
 	}

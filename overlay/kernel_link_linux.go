@@ -76,12 +76,22 @@ func (w *Writer) writeLink(op Op) error {
 			return fmt.Errorf("setting mtu %d: %w", want.MTU, err)
 		}
 	}
+	if have.STP != want.STP || have.VLANFiltering != want.VLANFiltering || have.TTL != want.TTL || have.DF != want.DF {
+		if err := w.write(encodeLink(have, want, l.Attrs().Index)); err != nil {
+			return fmt.Errorf("setting the attributes of a %s: %w", want.Type, err)
+		}
+	}
 	if want.Up && !have.Up {
 		if err := w.handle.LinkSetUp(l); err != nil {
 			return fmt.Errorf("setting up: %w", err)
 		}
 	}
 	return nil
+}
+
+// write sends one request.
+func (w *Writer) write(m message) error {
+	return w.sock.request([]message{m}, func(int, []byte) {})[0]
 }
 
 // pinMTU fixes a bridge's MTU, which otherwise becomes the smallest of its
@@ -185,11 +195,16 @@ func (w *Writer) changePort(p portEntry, before object) error {
 		if err := w.handle.LinkSetMasterByIndex(l, master); err != nil {
 			return fmt.Errorf("setting master %s: %w", orNone(p.Master), err)
 		}
-		have.Hairpin = false // which is how a port begins
+		have.Hairpin, have.Limits = false, PortLimits{} // which is how a port begins
 	}
 	if p.Master != "" && have.Hairpin != p.Hairpin {
 		if err := w.handle.LinkSetHairpin(l, p.Hairpin); err != nil {
 			return fmt.Errorf("setting hairpin %s: %w", onOff(p.Hairpin), err)
+		}
+	}
+	if p.Master != "" && have.Limits != p.Limits {
+		if err := w.write(encodePort(p.Limits, l.Attrs().Index)); err != nil {
+			return fmt.Errorf("setting learning, flooding and isolation: %w", err)
 		}
 	}
 	if p.Up && !have.Up {

@@ -83,6 +83,9 @@ func eachMessage(b []byte, fn func(kind, flags uint16, seq uint32, body []byte) 
 // network byte order.
 const nestedFlags = 0xc000
 
+// nestedFlag marks a nested attribute (netlink.h, NLA_F_NESTED).
+const nestedFlag = 0x8000
+
 // eachAttr walks over attributes.
 func eachAttr(b []byte, fn func(kind uint16, value []byte)) error {
 	for len(b) > 0 {

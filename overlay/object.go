@@ -2,7 +2,9 @@ package overlay
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/poldernet/polder/internal/change"
@@ -63,17 +65,39 @@ func (l Link) attrs() []change.Attr {
 			attrs = append(attrs, fixed("features", "other"))
 		}
 	}
-	return append(attrs,
+	attrs = append(attrs,
 		attr("address", l.MAC.String()),
 		attr("mtu", strconv.Itoa(l.MTU)),
 		attr("state", upDown(l.Up)),
 		attr("alias", l.Alias))
+	if l.TTL != 0 {
+		attrs = append(attrs, attr("ttl", strconv.Itoa(int(l.TTL))))
+	}
+	if l.DF != 0 {
+		attrs = append(attrs, attr("df", "set"))
+	}
+	return append(attrs, present(map[string]bool{"stp": l.STP, "vlan_filtering": l.VLANFiltering})...)
+}
+
+// present are the attributes that are on, sorted by name: those that ours never
+// have.
+func present(on map[string]bool) (attrs []change.Attr) {
+	for _, name := range slices.Sorted(maps.Keys(on)) {
+		if on[name] {
+			attrs = append(attrs, attr(name, "on"))
+		}
+	}
+	return attrs
 }
 
 func (p portEntry) kind() string { return "port" }
 func (p portEntry) name() string { return p.link }
 func (p portEntry) attrs() []change.Attr {
-	return []change.Attr{attr("master", p.Master), attr("hairpin", onOff(p.Hairpin)), attr("state", upDown(p.Up))}
+	attrs := []change.Attr{attr("master", p.Master), attr("hairpin", onOff(p.Hairpin)), attr("state", upDown(p.Up))}
+	return append(attrs, present(map[string]bool{
+		"isolated": p.Limits.Isolated, "locked": p.Limits.Locked,
+		"no_flood": p.Limits.NoFlood, "no_learning": p.Limits.NoLearning,
+	})...)
 }
 
 func (a addressEntry) kind() string { return "address" }
@@ -82,6 +106,9 @@ func (a addressEntry) attrs() []change.Attr {
 	attrs := []change.Attr{attr("proto", protocolText(a.Protocol))}
 	if a.Tentative {
 		attrs = append(attrs, attr("flags", "tentative"))
+	}
+	if a.Expires {
+		attrs = append(attrs, attr("lifetime", "limited"))
 	}
 	return attrs
 }

@@ -84,7 +84,7 @@ func (o *Observed) setLinks(links []rawLink, addresses []rawAddress) {
 		if o.ours(l.Link) || l.Type == TypeVXLAN {
 			o.State.Links[l.Name] = l.Link
 		}
-		o.State.Ports[l.Name] = Port{Master: l.Master, Hairpin: raw.Hairpin, Up: raw.Up}
+		o.State.Ports[l.Name] = Port{Master: l.Master, Hairpin: raw.Hairpin, Up: raw.Up, Limits: raw.Limits}
 		o.Facts.Links[l.Name] = l.HostLink
 		o.links[raw.ifindex] = l
 	}

@@ -280,7 +280,7 @@ func damage(t *rapid.T, s *State) {
 		case 1:
 			if name, ok := drawKey(t, label, s.Links); ok {
 				l := s.Links[name]
-				switch rapid.IntRange(0, 4).Draw(t, label+" of link") {
+				switch rapid.IntRange(0, 6).Draw(t, label+" of link") {
 				case 0:
 					l.MAC[5]++
 				case 1:
@@ -296,11 +296,23 @@ func damage(t *rapid.T, s *State) {
 					l.Alias = "polder cluster=other"
 				case 4:
 					l.VXLAN.Learning = l.Type == TypeVXLAN
+				case 5:
+					l.VXLAN.Other = l.Type == TypeVXLAN
+				case 6:
+					if l.Type == TypeVXLAN {
+						l.TTL, l.DF = 1, rapid.Byte().Draw(t, label+" df")
+					} else {
+						l.STP, l.VLANFiltering = true, rapid.Bool().Draw(t, label+" vlans")
+					}
 				}
 				s.Links[name] = l
 			}
 		case 2:
 			if key, ok := drawKey(t, label, s.Addresses); ok {
+				if rapid.Bool().Draw(t, label+" expires") {
+					s.Addresses[key] = Address{Protocol: Protocol, Expires: true}
+					break
+				}
 				s.dropAddress(key)
 				if rapid.Bool().Draw(t, label+" other length") {
 					key.Prefix = netip.PrefixFrom(key.Prefix.Addr(), key.Prefix.Bits()-1)

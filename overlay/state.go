@@ -63,6 +63,17 @@ type Link struct {
 	MTU   int // bytes
 	Up    bool
 	VXLAN VXLAN // zero for a bridge
+
+	// What can be written to the living link, and of ours is always zero. Of a
+	// bridge: STP, because it holds a new port back for twice the forward delay,
+	// and VLANFiltering, because it drops what is in no VLAN of the port. Of a
+	// VTEP: TTL, because a small one does not reach a peer behind a router (0:
+	// the host's default), and DF (VXLAN_DF_*), because an underlay with a smaller
+	// MTU on the way then drops what it would fragment.
+	STP           bool
+	VLANFiltering bool
+	TTL           uint8
+	DF            uint8
 }
 
 // LinkType is a link's rtnetlink kind (IFLA_INFO_KIND), "" for hardware.
@@ -75,7 +86,9 @@ const (
 )
 
 // VXLAN is what makes a VTEP. The kernel can change none of it in place, so a
-// difference replaces the link.
+// difference replaces the link. TOS, flow label, the range of source ports, the
+// outer UDP checksum over IPv4 and ageing are not looked at: no packet is lost
+// by them.
 type VXLAN struct {
 	VNI      uint32
 	Port     uint16
@@ -83,8 +96,13 @@ type VXLAN struct {
 	Device   string     // the underlay interface
 	Learning bool       // never ours: entries are static
 	// Other is observed only: a feature that ours never have (multicast group,
-	// L2 or L3 miss notifications, proxy, RSC, GBP, external control).
+	// L2 or L3 miss notifications, proxy, RSC, GBP, GPE, external control, a
+	// limit of FDB rows, the packet's own TTL), or packets that peers do not
+	// take (UDP without a checksum over IPv6, remote checksum offload).
 	Other bool
+	// External is observed only: the device takes what arrives for its port,
+	// of any VNI and both families (IFLA_VXLAN_COLLECT_METADATA).
+	External bool
 }
 
 // Port is a port of a bridge.
@@ -92,6 +110,16 @@ type Port struct {
 	Master  string // the bridge; "": none
 	Hairpin bool   // IFLA_BRPORT_MODE: a frame may leave where it came in
 	Up      bool
+	Limits  PortLimits
+}
+
+// PortLimits are what a bridge withholds from a port, and from ours never: each
+// cuts off a workload that looks connected.
+type PortLimits struct {
+	Isolated   bool // IFLA_BRPORT_ISOLATED: nothing to other isolated ports
+	Locked     bool // IFLA_BRPORT_LOCKED: nothing from a MAC without an FDB entry
+	NoLearning bool // IFLA_BRPORT_LEARNING is off
+	NoFlood    bool // broadcast (ARP), multicast (ND) or unknown unicast is not sent to it
 }
 
 // AddressKey identifies an address of a link.
@@ -105,6 +133,7 @@ type AddressKey struct {
 type Address struct {
 	Protocol  uint8 // IFA_PROTO; 0 where the kernel does not keep it
 	Tentative bool  // observed only: detection is under way, or has failed
+	Expires   bool  // observed only: it has a lifetime, and goes when that ends
 }
 
 // NeighbourKey identifies a neighbour entry of a VTEP.
@@ -157,7 +186,8 @@ type RouteKey struct {
 	Metric uint32 // of ours IPv4: 0; IPv6: 1024, which is what the kernel makes of 0
 }
 
-// Route is what a RouteKey leaves open.
+// Route is what a RouteKey leaves open. An IPv6 route's preference (RFC 4191)
+// is not part of it: it ranks default routers, and routes of one key have one.
 type Route struct {
 	NextHop  uint32     // nexthop object ID; 0: Gateway and Link say it
 	Gateway  netip.Addr // not valid: on the link itself

@@ -38,6 +38,17 @@ var obstacles = []struct {
 		clear:   "ip link delete vx7",
 	},
 	{
+		name:    "an external VTEP on our port",
+		command: "ip link add cilium_vxlan type vxlan external dstport 8472; ip link set cilium_vxlan up",
+		want: []obstacle{
+			{"link polder.1", "UDP port 8472 is taken by cilium_vxlan", "ip link delete cilium_vxlan"},
+			{"link polder-v6.1", "UDP port 8472 is taken by cilium_vxlan", "choose another port"},
+		},
+		absent:  []string{"ip link show dev polder.1 2>/dev/null", "ip link show dev polder-v6.1 2>/dev/null", "ip route show 10.244.2.0/24"},
+		present: []string{"ip link show cni0", "ip link show veth1 | grep 'master cni0'"},
+		clear:   "ip link delete cilium_vxlan",
+	},
+	{
 		name:    "a link of the VTEP's name with another VNI",
 		command: "ip link add polder.1 type vxlan id 7 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set polder.1 up",
 		want:    []obstacle{{"link polder.1", "id is 7, not 1", "ip link delete polder.1"}},
