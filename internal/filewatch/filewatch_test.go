@@ -173,6 +173,11 @@ func TestEveryWayOfChanging(t *testing.T) {
 			return os.Link(filepath.Join(dir, from), filepath.Join(dir, to))
 		}}
 	}
+	absoluteLink := func(target, name string) step {
+		return step{"link " + name + " to /" + target, func(dir string) error {
+			return os.Symlink(filepath.Join(dir, target), filepath.Join(dir, name))
+		}}
+	}
 	remove := func(name string) step {
 		return step{"remove " + name, func(dir string) error { return os.RemoveAll(filepath.Join(dir, name)) }}
 	}
@@ -213,6 +218,8 @@ func TestEveryWayOfChanging(t *testing.T) {
 		"folder in the way":       {[]string{"x/a.hcl"}, []step{write("x", "1"), remove("x"), write("x/a.hcl", "2")}},
 		"through a hard link":     {[]string{"a.hcl"}, []step{write("a.hcl", "1"), hardLink("a.hcl", "b"), appendTo("b"), remove("a.hcl"), rename("b", "a.hcl"), appendTo("a.hcl")}},
 		"several":                 {[]string{"a.hcl", "x", "y/b.txt"}, []step{write("a.hcl", "1"), write("y/b.txt", "2"), write("x/c.hcl", "3"), appendTo("y/b.txt"), appendTo("a.hcl"), appendTo("x/c.hcl")}},
+		"by an absolute link":     {[]string{"x/l/f"}, []step{write("y/f", "1"), write("x/z", ""), absoluteLink("y", "x/l"), appendTo("y/f")}},
+		"folder named as a file":  {[]string{"x"}, []step{write("x/z", ""), write("x/a.hcl/z", ""), remove("x/a.hcl")}},
 		"linked out of a folder":  {[]string{"x"}, []step{write("x/z", ""), write("w/f", "1"), link("../w/f", "x/a.hcl"), appendTo("w/f"), remove("w"), write("w/f", "2")}},
 		"unreadable and readable": {[]string{"a.hcl"}, []step{write("a.hcl", "1"), {"chmod", func(dir string) error { return os.Chmod(filepath.Join(dir, "a.hcl"), 0o600) }}, appendTo("a.hcl")}},
 	} {

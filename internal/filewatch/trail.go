@@ -90,8 +90,8 @@ func (t *trail) walk(path string) *folder {
 			if links++; err == nil && links > maxLinks {
 				err = unix.ELOOP
 			}
-			t.note(here, err, target)
 			if err != nil {
+				t.note(here, err)
 				return nil
 			}
 			if filepath.IsAbs(target) {

@@ -8,7 +8,43 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/poldernet/polder/internal/lab"
 )
+
+func TestMain(m *testing.M) { lab.Main(m) } // in which mounting is allowed
+
+// bind mounts what is at one path at another one, too.
+func bind(t *testing.T, from, to string) {
+	t.Helper()
+	must(t, unix.Mount(from, to, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(to, 0)) })
+}
+
+// What is written under one name of a folder or a file is told of under
+// another one, that a bind mount gave it.
+func TestBindMounts(t *testing.T) {
+	lab.Require(t)
+	dir := temp(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"x", "y", "z"} {
+		must(t, os.Mkdir(at(name), 0o755))
+	}
+	for _, name := range []string{"x/a.hcl", "x/b.hcl", "z/mounted.hcl", "z/original"} {
+		must(t, os.WriteFile(at(name), nil, 0o644))
+	}
+	bind(t, at("x"), at("y"))
+	bind(t, at("z/original"), at("z/mounted.hcl"))
+	w := newStepper(t, dir, at("x/a.hcl"), at("y/b.hcl"), at("z/mounted.hcl"))
+	for _, name := range []string{"x/a.hcl", "y/a.hcl", "x/b.hcl", "y/b.hcl", "z/original", "z/mounted.hcl"} {
+		if must(t, os.WriteFile(at(name), []byte(name), 0o644)); !w.settle() {
+			t.Errorf("not told that %s was written", name)
+		}
+	}
+	must(t, w.Close())
+}
 
 // inotifyWatches is the number of watches that the process has, as the kernel
 // counts them, and how many file descriptors.
