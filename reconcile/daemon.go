@@ -61,12 +61,12 @@ const (
 	roundMost  = 20 * time.Millisecond
 )
 
-// Where somebody fights with us over an object, rounds may take a quarter of
-// the time in the long run, and as much as roundBurst before that counts.
-// Tokens of the limiter are milliseconds.
+// Where somebody fights with us over an object, rounds may take a third of the
+// time in the long run, and before that counts, roundBurst. The limiter's tokens
+// are milliseconds.
 const (
-	roundShare = 250  // a second
-	roundBurst = 3000 //
+	roundShare = 333 // a second
+	roundBurst = 3000
 )
 
 // How often things are looked at of which the kernel does not tell.

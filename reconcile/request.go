@@ -108,7 +108,7 @@ func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
 
 // command carries a plan out that somebody approved.
 func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
-	r := round{Daemon: d, cause: CauseCommand, since: time.Now(), dirty: everything, began: time.Now()}
+	r := round{Daemon: d, cause: CauseCommand, since: time.Now(), dirty: everything, began: time.Now(), written: map[objectKey]bool{}}
 	d.cause, d.dirty = "", dirt{}
 	held := Mode("")
 	if plan.Mode != ModeApply {

@@ -15,7 +15,7 @@ var errStillDiffers = errors.New("was written, but the kernel holds something el
 // round makes the kernel match the spec: it reads what may have changed,
 // compares, writes what is not to wait, and reads that again.
 func (d *Daemon) round(ctx context.Context) {
-	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now()}
+	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now(), written: map[objectKey]bool{}}
 	d.cause, d.dirty = "", dirt{}
 	r.run(ctx)
 	d.now.Counters.Rounds[r.cause]++
@@ -31,6 +31,8 @@ type round struct {
 	dirty dirt
 	began time.Time
 	stale bool // somebody changed our tables meanwhile
+	// written are the objects that were written without an error.
+	written map[objectKey]bool
 }
 
 // node stands for what concerns no single object.
@@ -111,7 +113,7 @@ func (r *round) outcome(o Outcome) {
 		r.report(o.Change, o.Err)
 		return
 	}
-	r.retries.done(o.Change)
+	r.written[keyOf(o.Change)] = true
 	r.journal.add(Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)})
 }
 
@@ -119,6 +121,17 @@ func (r *round) outcome(o Outcome) {
 func (r *round) report(c change.Change, err error) {
 	r.retries.failed(c, err, time.Now())
 	r.journal.add(Event{Type: EventFailed, Cause: r.cause, Change: &c, Err: err.Error(), Took: time.Since(r.since)})
+}
+
+// differs notes that an object is not as it was written. The first time,
+// somebody was just faster; if it is so again at once, writing does not help.
+func (r *round) differs(c change.Change) {
+	if r.retries[keyOf(c)] == nil {
+		r.retries.failed(c, errStillDiffers, time.Now())
+		r.retries[keyOf(c)].Next = time.Now()
+		return
+	}
+	r.report(c, errStillDiffers)
 }
 
 // failed ends a round that could not even be planned, or not be verified.
