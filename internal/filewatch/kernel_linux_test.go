@@ -37,8 +37,8 @@ func TestBindMounts(t *testing.T) {
 	}
 	bind(t, at("x"), at("y"))
 	bind(t, at("z/original"), at("z/mounted.hcl"))
-	w := newStepper(t, dir, at("x/a.hcl"), at("y/b.hcl"), at("z/mounted.hcl"))
-	for _, name := range []string{"x/a.hcl", "y/a.hcl", "x/b.hcl", "y/b.hcl", "z/original", "z/mounted.hcl"} {
+	w := newStepper(t, dir, at("x/a.hcl"), at("y/b.hcl"), at("y/late.hcl"), at("z/mounted.hcl"))
+	for _, name := range []string{"x/a.hcl", "y/a.hcl", "x/b.hcl", "y/b.hcl", "y/late.hcl", "z/original", "z/mounted.hcl"} {
 		if must(t, os.WriteFile(at(name), []byte(name), 0o644)); !w.settle() {
 			t.Errorf("not told that %s was written", name)
 		}
