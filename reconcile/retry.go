@@ -50,6 +50,12 @@ func (r retries) failed(c change.Change, err error, now time.Time) {
 	f.Next = now.Add(wait)
 }
 
+// suspect notes an object that is to be tried again at once. If it fails then,
+// that is not its first attempt.
+func (r retries) suspect(c change.Change, err error, now time.Time) {
+	r[keyOf(c)] = &Failure{Change: c, Err: err, Attempts: 1, Since: now, Next: now}
+}
+
 // done forgets an object that was written.
 func (r retries) done(c change.Change) { delete(r, keyOf(c)) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
@@ -74,7 +75,7 @@ func (r *round) run(ctx context.Context) {
 	if due.Empty() {
 		result.Remaining = plan.Changes
 	}
-	r.conclude(due, result.Remaining)
+	r.conclude(result.Remaining)
 }
 
 // keep writes to the state directory what a restart needs, if that is not there
@@ -126,12 +127,12 @@ func (r *round) report(c change.Change, err error) {
 // differs notes that an object is not as it was written. The first time,
 // somebody was just faster; if it is so again at once, writing does not help.
 func (r *round) differs(c change.Change) {
-	if r.retries[keyOf(c)] == nil {
-		r.retries.failed(c, errStillDiffers, time.Now())
-		r.retries[keyOf(c)].Next = time.Now()
+	if r.retries[keyOf(c)] != nil {
+		r.report(c, errStillDiffers)
 		return
 	}
-	r.report(c, errStillDiffers)
+	r.retries.suspect(c, errStillDiffers, time.Now())
+	r.because(CauseDrift, dirt{}, time.Now())
 }
 
 // failed ends a round that could not even be planned, or not be verified.
@@ -147,8 +148,8 @@ func (r *round) failed(ctx context.Context, err error) {
 	r.sync(false)
 }
 
-// conclude says what the round came to, of which the changes in due were tried.
-func (r *round) conclude(due *Plan, remaining []change.Change) {
+// conclude says what the round came to.
+func (r *round) conclude(remaining []change.Change) {
 	if r.stale {
 		r.because(r.cause, dirt{rules: true}, r.since)
 		return
@@ -156,16 +157,12 @@ func (r *round) conclude(due *Plan, remaining []change.Change) {
 	if r.view.outdated() { // by what has just been written
 		r.because(r.cause, dirt{spec: true}, r.since)
 	}
-	tried := map[objectKey]bool{}
-	for _, c := range due.Changes {
-		tried[keyOf(c)] = true
-	}
+	r.retries.keep(append(slices.Clip(remaining), r.node(), r.stateDir()))
 	for _, c := range remaining {
 		switch {
-		case r.retries[keyOf(c)] != nil:
-		case tried[keyOf(c)]:
-			r.report(c, errStillDiffers)
-		default: // it was right when the plan was made, and is known to be wrong by now
+		case r.written[keyOf(c)]:
+			r.differs(c)
+		case r.retries[keyOf(c)] == nil: // it was right when the plan was made, and is known to be wrong by now
 			r.because(CauseDrift, dirt{}, time.Now())
 		}
 	}
