@@ -26,6 +26,7 @@ type DaemonOptions struct {
 // goroutine in Run; other methods may be called by any.
 type Daemon struct {
 	options   DaemonOptions
+	source    specSource
 	applier   *Applier
 	journal   *Journal
 	box       *mailbox
@@ -83,15 +84,15 @@ func OpenDaemon(o DaemonOptions) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDaemon(o, a, kernelStreams()), nil
+	return newDaemon(o, o.Source, a, kernelStreams()), nil
 }
 
-func newDaemon(o DaemonOptions, a *Applier, subscriptions []*subscription) *Daemon {
+func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*subscription) *Daemon {
 	if o.Notify == nil {
 		o.Notify = func(string) error { return nil }
 	}
 	d := &Daemon{
-		options: o, applier: a, subscriptions: subscriptions,
+		options: o, source: source, applier: a, subscriptions: subscriptions,
 		journal: NewJournal(), box: newMailbox(),
 		requests: make(chan request), stopped: make(chan struct{}),
 		limiter: rate.NewLimiter(roundShare, roundBurst),
@@ -123,9 +124,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.journal.add(Event{Type: EventStarted})
-	first := d.options.Source.load(d.options.Node)
+	first := d.source.load(d.options.Node)
 	watched := make(chan error, 1)
-	go func() { watched <- d.options.Source.watch(ctx, d.options.Node, first.files, d.box) }()
+	go func() { watched <- d.source.watch(ctx, d.options.Node, first.files, d.box) }()
 
 	for _, s := range d.subscriptions {
 		if err := s.start(ctx, d.box); err != nil {

@@ -40,3 +40,10 @@ type (
 		Close() error
 	}
 )
+
+// specSource is where a daemon's spec comes from. Its watch delivers it each
+// time that it changes, until ctx ends.
+type specSource interface {
+	load(node string) *loaded
+	watch(ctx context.Context, node string, files []string, box *mailbox) error
+}

@@ -97,7 +97,7 @@ func both(a, b context.Context) (context.Context, context.CancelFunc) {
 
 func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
 	if mode == ModeApply {
-		l := d.options.Source.load(d.options.Node)
+		l := d.source.load(d.options.Node)
 		d.adopt(l)
 		if l.err != nil {
 			return nil, l.err
