@@ -119,7 +119,8 @@ func (t Type) formatRange(first, last Data) string {
 	if first == last {
 		return t.format(first)
 	}
-	if t == TypeIPv4Addr || t == TypeIPv6Addr {
+	// What the kernel told may have any length.
+	if (t == TypeIPv4Addr || t == TypeIPv6Addr) && len(first) == len(last) {
 		if n, ok := prefixLength(first, last); ok {
 			return t.format(first) + "/" + strconv.Itoa(n)
 		}
