@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// model is a ruleset on which operations can be run, with the kernel's rules:
+// modelRuleset is a ruleset on which operations can be run, with the kernel's rules:
 // what an operation refers to must be there, what it makes must not, and what
 // it deletes must not be referred to. It tells what a transaction will leave
 // behind, so that a commit can check what it finds.
-type model map[TableID]*modelTable
+type modelRuleset map[TableID]*modelTable
 
 type modelTable struct {
 	exists   bool
@@ -25,9 +25,9 @@ type modelSet struct {
 	elements map[Data]Element
 }
 
-// newModel is a model that stands at a ruleset.
-func newModel(rs Ruleset) model {
-	m := model{}
+// modelOf is a model that stands at a ruleset.
+func modelOf(rs Ruleset) modelRuleset {
+	m := modelRuleset{}
 	for _, t := range rs {
 		mt := m.table(t.ID())
 		mt.exists, mt.dormant = true, t.Dormant
@@ -53,7 +53,7 @@ func newModel(rs Ruleset) model {
 	return m
 }
 
-func (m model) table(id TableID) *modelTable {
+func (m modelRuleset) table(id TableID) *modelTable {
 	if m[id] == nil {
 		m[id] = emptyModelTable()
 	}
@@ -68,7 +68,7 @@ func emptyModelTable() *modelTable {
 }
 
 // run runs a transaction. The model is spoilt if it fails.
-func (m model) run(tx transaction) error {
+func (m modelRuleset) run(tx transaction) error {
 	for _, s := range tx {
 		if err := s.op.run(m.table(s.table)); err != nil {
 			return fmt.Errorf("%s: %w", s.op.text(s.table), err)
@@ -78,7 +78,7 @@ func (m model) run(tx transaction) error {
 }
 
 // ruleset is what the model stands at, canonical.
-func (m model) ruleset() Ruleset {
+func (m modelRuleset) ruleset() Ruleset {
 	var rs Ruleset
 	for id, mt := range m {
 		if !mt.exists {

@@ -99,7 +99,7 @@ func (p *Plan) tables() []TableID {
 
 // expected is the ruleset after the first n transactions.
 func (p *Plan) expected(n int) (Ruleset, error) {
-	m := newModel(p.before)
+	m := modelOf(p.before)
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
 			if n == 0 {

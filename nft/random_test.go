@@ -171,7 +171,7 @@ func TestStagesLeadToTheDesired(t *testing.T) {
 			want = Ruleset{second}
 		}
 		p := Diff(want, have)
-		m := newModel(have)
+		m := modelOf(have)
 		for _, s := range p.stages() {
 			for _, tx := range s.transactions {
 				if err := m.run(tx); err != nil {
@@ -196,7 +196,7 @@ func TestStagesHideTheChange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		have, want := drawPair(t)
 		p := Diff(Ruleset{want}, Ruleset{have})
-		m := newModel(Ruleset{have})
+		m := modelOf(Ruleset{have})
 		for _, tx := range p.Prepare.transactions {
 			if err := m.run(tx); err != nil {
 				t.Fatal(err)
