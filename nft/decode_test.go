@@ -137,7 +137,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(message(nla(1, str("polder")), nla(2, str("s")), nla(3, nla(1, nla(1, value("\x0a\x00\x00\x00"))), nla(1, nla(3, be32(1)), nla(1, value("\x0b\x00\x00\x00"))))))
 	f.Add(message(nla(1, str("polder")), nla(2, str("m")), nla(3, nla(1, nla(1, value("\x0a\x00\x00\x00")), nla(2, nla(2, nla(1, be32(0xfffffffd)), nla(2, str("x"))))))))
 	f.Add(message(nla(1, be32(42))))
-	f.Add([]byte("0000)\x00\x03\x00%\x0000!\x00\x01\x00\x1d\x00\x01\x00\x00\x00\x00\x00000000000000000000000000000")) // an interval from 25 bytes to 4
+	f.Add([]byte("0000)\x00\x03\x00%\x0000!\x00\x01\x00\x1d\x00\x01\x00\x00\x00\x00\x00000000000000000000000000")) // an interval from 25 bytes to 4
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if err := messages(b, func(messageHeader, []byte) error { return nil }); err != nil && !errors.Is(err, errShort) {
 			t.Error(err)
