@@ -39,6 +39,7 @@ func Diff(desired *Desired, observed State) Plan {
 		want:        desired.State,
 		have:        observed,
 		pods:        desired.Pods,
+		declared:    desired.Declared,
 		blocked:     map[string]bool{},
 		leaving:     map[string]bool{},
 		gone:        map[string]bool{},
@@ -65,6 +66,7 @@ func Diff(desired *Desired, observed State) Plan {
 type differ struct {
 	want, have State
 	pods       []netip.Prefix
+	declared   map[string]bool
 	conflicts  []change.Conflict
 	warnings   []string
 
@@ -222,8 +224,13 @@ func (d *differ) ports() {
 		if d.blocked[want.Master] || d.blocked[link] {
 			continue
 		}
-		after := portEntry{link, want}
 		have, there := d.have.Ports[link]
+		if !d.declared[link] {
+			// Whoever attached it may have closed it on purpose, as the CNI
+			// plugin "bridge" does for portIsolation.
+			want.Limits = have.Limits
+		}
+		after := portEntry{link, want}
 		before := portEntry{link, have}
 		switch {
 		case !there:

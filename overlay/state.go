@@ -113,8 +113,8 @@ type Port struct {
 	Limits  PortLimits
 }
 
-// PortLimits are what a bridge withholds from a port, and from ours never: each
-// cuts off a workload that looks connected.
+// PortLimits are what a bridge withholds from a port, and from those of the
+// spec's endpoints never: each cuts off a workload that looks connected.
 type PortLimits struct {
 	Isolated   bool // IFLA_BRPORT_ISOLATED: nothing to other isolated ports
 	Locked     bool // IFLA_BRPORT_LOCKED: nothing from a MAC without an FDB entry
