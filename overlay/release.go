@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -38,7 +39,9 @@ func Release(observed State) Plan {
 			ops = append(ops, put(change.Release, RouteEntry{key, want}, RouteEntry{key, have}, ""))
 		}
 	}
-	slices.SortStableFunc(ops, func(a, b Op) int { return rank(a) - rank(b) })
+	slices.SortFunc(ops, func(a, b Op) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Change.Name, b.Change.Name))
+	})
 	return Plan{Ops: ops}
 }
 
