@@ -118,6 +118,9 @@ func (c transcript) run(ctx context.Context, l *lab.Lab) ([]byte, error) {
 // after it has built polder.
 var besideLab = map[string][]string{"./task demo": {"lab", "demo"}}
 
+// daemonManual is read where a daemon runs.
+const daemonManual = "daemon.md"
+
 // documentLab is what documents are read in: the richest example.
 func documentLab(t *testing.T) *lab.Lab {
 	t.Helper()
@@ -148,6 +151,12 @@ func TestDocumentsTellTheTruth(t *testing.T) {
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			l := documentLab(t)
+			if filepath.Base(file) == daemonManual {
+				m := newManager(t)
+				daemon := m.start(l.Node("n1"), "polder", "run")
+				m.await("READY=1")
+				defer m.end(daemon)
+			}
 			for _, c := range commands {
 				out, err := c.run(t.Context(), l)
 				if err != nil {

@@ -101,6 +101,9 @@ func TestDemo(t *testing.T) {
 		row("web-1", "bridge", "-", "direct", "direct", "vxlan", "vxlan", "NAT 192.0.2.11"),
 		row("db-3", "vxlan", "vxlan", "vxlan", "vxlan", "-", "bridge", "NAT 2001:db8:2::13"),
 		"No changes. Node n3 matches the spec.\n",
+		"n1# ip route del 10.244.3.0/24\n  put back after ",
+		"n1# ip link del polder.1\n  put back after ",
+		"n1# nft flush ruleset\n  put back after ",
 		"Everything as promised, in ",
 	} {
 		if !strings.Contains(out.String(), want) {

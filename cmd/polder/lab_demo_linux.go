@@ -25,7 +25,9 @@ func newLabDemoCommand(a *app) *cobra.Command {
 		Long: `demo brings up a lab of three nodes with two pods each, a router and a host
 outside. It shows a plan, applies it on every node, and sends packets from
 every pod to every other and to the outside, in both families. The table says
-which way they were seen to take on the wire. A second plan finds nothing to do.
+which way they were seen to take on the wire. A second plan finds nothing to do. Then
+three things are broken by hand on a node where the daemon runs, which puts them
+back.
 
 The exit status is 0 if everything was as the spec promises.`,
 		Example: `  polder lab demo`,
@@ -111,7 +113,7 @@ func (d *demo) tell() error {
 			return err
 		}
 	}
-	return nil
+	return d.repair(d.spec.Nodes[0])
 }
 
 func (d *demo) heading(format string, args ...any) {

@@ -69,12 +69,25 @@ func logEvent(log *slog.Logger, e reconcile.Event) {
 }
 
 // logAttrs are one side of an object's attributes. An empty group is not
-// printed.
+// printed; a name that comes more than once, such as the rules of a chain, has a
+// list for its value.
 func logAttrs(side string, list []change.Attr, value func(change.Attr) string) slog.Attr {
-	var members []any
+	var names []string
+	values := map[string][]string{}
 	for _, a := range list {
 		if v := value(a); v != "" {
-			members = append(members, slog.String(a.Name, v))
+			if values[a.Name] == nil {
+				names = append(names, a.Name)
+			}
+			values[a.Name] = append(values[a.Name], v)
+		}
+	}
+	var members []any
+	for _, name := range names {
+		if v := values[name]; len(v) == 1 {
+			members = append(members, slog.String(name, v[0]))
+		} else {
+			members = append(members, slog.Any(name, v))
 		}
 	}
 	return slog.Group(side, members...)

@@ -45,6 +45,7 @@ func TestLog(t *testing.T) {
 		Seq: 7, Type: reconcile.EventFailed, Cause: reconcile.CauseDrift, Err: "no such device", Took: 2345678 * time.Nanosecond,
 		Change: &change.Change{Action: change.Update, Kind: "link", Name: "cni0", Reason: "mac_written", Attrs: []change.Attr{
 			{Name: "mtu", Before: "1300", After: "1450"}, {Name: "alias", After: "polder cluster=edge"},
+			{Name: "rule", Before: "drop", After: "accept"}, {Name: "rule", After: "counter"},
 		}},
 	})
 	var line map[string]any
@@ -56,7 +57,7 @@ func TestLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"action":"update","after":{"alias":"polder cluster=edge","mtu":"1450"},"before":{"mtu":"1300"},"cause":"drift",` +
+	want := `{"action":"update","after":{"alias":"polder cluster=edge","mtu":"1450","rule":["accept","counter"]},"before":{"mtu":"1300","rule":"drop"},"cause":"drift",` +
 		`"err":"no such device","kind":"link","level":"ERROR","msg":"failed","name":"cni0","reason":"mac_written","seq":7,"took_seconds":0.002346}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
