@@ -85,7 +85,7 @@ func (o *Observed) aHop(id uint32, alter func(*NextHop), ifindex int) []byte {
 }
 
 func anAddress(prefix string, ifindex int, protocol uint8, tentative bool) []byte {
-	return addressMessage(rawAddress{Address: Address{protocol, tentative}, ifindex: ifindex, prefix: netip.MustParsePrefix(prefix)})
+	return addressMessage(rawAddress{Address: Address{Protocol: protocol, Tentative: tentative}, ifindex: ifindex, prefix: netip.MustParsePrefix(prefix)})
 }
 
 func aNetconf(f spec.Family, ifindex int, forwarding uint32) []byte {

@@ -50,7 +50,7 @@ func TestAttributeDrift(t *testing.T) {
 		{port(PortLimits{NoFlood: true}), "update port v1 no_flood on"},
 		{func(s *State) { s.Addresses[gateway] = Address{Protocol: Protocol, Expires: true} }, "update address 10.244.1.1/24 dev cni0 lifetime limited"},
 	} {
-		state := desired.clone()
+		state := desired.Clone()
 		test.alter(&state)
 		var shown []string
 		for _, op := range Diff(desired, state).Ops {
@@ -74,7 +74,7 @@ func TestForeignAttributes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := desired.clone()
+	state := desired.Clone()
 	for name, l := range state.Links {
 		l.Alias = ""
 		state.Links[name] = l
@@ -105,7 +105,7 @@ func TestExternalTunnel(t *testing.T) {
 	if plan := Diff(desired, state); len(plan.Conflicts) != 2 {
 		t.Errorf("conflicts: %+v", plan.Conflicts)
 	}
-	whole := desired.clone()
+	whole := desired.Clone()
 	whole.Links[external.Name] = external
 	if plan := Diff(desired, whole); len(plan.Conflicts)+len(plan.Ops) > 0 {
 		t.Errorf("beside VTEPs of ours that are up:\n%s", plan.text())

@@ -111,6 +111,9 @@ func (o *Observed) oursVTEP(name string) bool {
 // wantsRoute keeps what is ours or lies in the pod network: the rest of a
 // host's table is not our business, and may be the whole Internet's.
 func (o *Observed) wantsRoute(e RouteEntry) bool {
+	if e.Protocol == protocolKernel && e.Dst.Addr().IsLinkLocalUnicast() {
+		return false
+	}
 	if e.Protocol == Protocol || o.oursVTEP(e.Link) {
 		return true
 	}
