@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,11 @@ type process struct {
 // listenPort is where a daemon's metrics are, on the loopback of its node.
 const listenPort = "9087"
 
+// endurance is how long a test waits for a process. All namespaces of a machine
+// share the kernel's lock for network configuration (rtnl_mutex): where other
+// tests take down thousands of links, everybody waits for many seconds.
+const endurance = time.Minute
+
 // process makes one of a node, which start starts.
 func (p program) process(node, text string) *process {
 	p.t.Helper()
@@ -46,7 +52,7 @@ func (p program) process(node, text string) *process {
 		p.file, "run", "--spec", file, "--node", node, "--state-dir", filepath.Join(p.dir, node),
 		"--log-format", "json", "--listen", listenPort,
 	}}
-	d.http = &http.Client{Timeout: patience, Transport: &http.Transport{
+	d.http = &http.Client{Timeout: endurance, Transport: &http.Transport{
 		DisableKeepAlives: true, // an idle connection is a descriptor of the daemon's
 		DialContext: func(_ context.Context, network, address string) (c net.Conn, err error) {
 			err = p.lab.Node(node).Do(func() (err error) {
@@ -61,23 +67,20 @@ func (p program) process(node, text string) *process {
 	return d
 }
 
-// write replaces the spec by a rename.
+// write replaces the spec.
 func (d *process) write(text string) {
 	d.Helper()
-	if err := os.WriteFile(d.file+".new", []byte(text), 0o600); err != nil {
-		d.Fatal(err)
-	}
-	if err := os.Rename(d.file+".new", d.file); err != nil {
+	if err := replaceFile(d.file, text); err != nil {
 		d.Fatal(err)
 	}
 }
 
-// overwrite changes the spec in place: whoever reads meanwhile sees a part.
-func (d *process) overwrite(text string) {
-	d.Helper()
-	if err := os.WriteFile(d.file, []byte(text), 0o600); err != nil {
-		d.Fatal(err)
+// replaceFile writes a file as most editors do.
+func replaceFile(name, text string) error {
+	if err := os.WriteFile(name+".new", []byte(text), 0o600); err != nil {
+		return err
 	}
+	return os.Rename(name+".new", name)
 }
 
 func (d *process) start() {
@@ -123,11 +126,23 @@ func (d *process) alive() {
 	}
 }
 
+// pause waits until the daemon says something, for a moment at most, so that who
+// asks again and again does not keep it from its work.
+func (d *process) pause() {
+	d.Helper()
+	d.alive()
+	_, more, _ := d.log.since(d.log.mark())
+	select {
+	case <-more:
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
 // await waits for the first line after a mark that is the one, and returns the
 // mark after it.
 func (d *process) await(after int, what string, is func(logLine) bool) (int, logLine) {
 	d.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(endurance)
 	for {
 		lines, more, ended := d.log.since(after)
 		for i, l := range lines {
@@ -142,7 +157,7 @@ func (d *process) await(after int, what string, is func(logLine) bool) (int, log
 		select {
 		case <-more:
 		case <-timeout:
-			d.Fatalf("the daemon on %s did not tell of %s: %s", d.node, what, d.log.tail())
+			d.stuck("tell of " + what)
 		}
 	}
 }
@@ -157,11 +172,11 @@ func (d *process) ready() {
 func (d *process) settle(sp *spec.Spec, after string) {
 	d.Helper()
 	var plan *reconcile.Plan
-	for begin := time.Now(); time.Since(begin) < patience; {
+	for begin := time.Now(); time.Since(begin) < endurance; {
 		if plan = d.n.plan(d.node, sp, reconcile.ModeApply); plan.Empty() && len(plan.Conflicts) == 0 {
 			return
 		}
-		d.alive()
+		d.pause()
 	}
 	d.Fatalf("after %s %s is still different: %+v %+v\n%s", after, d.node, plan.Changes, plan.Conflicts, d.log.tail())
 }
@@ -170,14 +185,13 @@ func (d *process) settle(sp *spec.Spec, after string) {
 func (d *process) says(what string, is func(map[string]float64) bool) map[string]float64 {
 	d.Helper()
 	var now map[string]float64
-	for begin := time.Now(); time.Since(begin) < patience; {
+	for begin := time.Now(); time.Since(begin) < endurance; {
 		if now = d.metrics(); is(now) {
 			return now
 		}
-		d.alive()
+		d.pause()
 	}
-	d.Fatalf("the daemon on %s does not say that %s: in sync %v, failing %v: %s", d.node, what,
-		now["polder_in_sync"], sum(now, "polder_failing_objects"), d.log.tail())
+	d.stuck(fmt.Sprintf("say that %s: in sync %v, failing %v", what, now["polder_in_sync"], sum(now, "polder_failing_objects")))
 	return nil
 }
 
@@ -194,10 +208,10 @@ func (d *process) metrics() map[string]float64 {
 	d.Helper()
 	response, err := d.http.Get("http://127.0.0.1:" + listenPort + "/metrics")
 	for begin := time.Now(); err != nil; { // it may not listen yet
-		d.alive()
-		if time.Since(begin) > patience {
+		if time.Since(begin) > endurance {
 			d.Fatalf("scraping %s: %v\n%s", d.node, err, d.log.tail())
 		}
+		d.pause()
 		response, err = d.http.Get("http://127.0.0.1:" + listenPort + "/metrics")
 	}
 	defer func() { _ = response.Body.Close() }()
@@ -276,10 +290,31 @@ func (u usage) expectNoMore(t *testing.T, before usage) {
 	}
 }
 
+// stuck fails the test, with the end of the log and the stacks of all goroutines.
+func (d *process) stuck(at string) {
+	d.Helper()
+	said := d.log.mark()
+	_ = d.cmd.Process.Signal(syscall.SIGQUIT)
+	<-d.gone
+	lines, more, ended := d.log.since(0)
+	for !ended {
+		<-more
+		lines, more, ended = d.log.since(0)
+	}
+	var stacks strings.Builder
+	for _, l := range lines[max(0, said-25):] {
+		stacks.WriteString("\n" + l.text)
+	}
+	d.Fatalf("the daemon on %s did not %s%s", d.node, at, &stacks)
+}
+
 // logLine is a line of the daemon's log.
 type logLine struct {
 	Event                  string `json:"msg"`
 	Cause, Kind, Name, Err string
+	Action                 string
+	Time                   time.Time
+	Took                   float64 `json:"took_seconds"`
 	text                   string
 }
 

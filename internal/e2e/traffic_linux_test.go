@@ -16,7 +16,8 @@ import (
 	"github.com/poldernet/polder/internal/lab"
 )
 
-// traffic is a stream of pings, one every two milliseconds.
+// traffic is a stream of pings, one every two milliseconds unless it says
+// otherwise.
 type traffic struct {
 	name    string
 	answers *atomic.Int64
@@ -46,8 +47,14 @@ func (n *network) ping(from, to string) traffic {
 // pingFrom is ping from any namespace, a node's for one.
 func (n *network) pingFrom(ns *lab.Namespace, from, to string) traffic {
 	n.t.Helper()
+	return n.pingEvery("0.002", ns, from, to)
+}
+
+// pingEvery is pingFrom with another interval, in seconds.
+func (n *network) pingEvery(interval string, ns *lab.Namespace, from, to string) traffic {
+	n.t.Helper()
 	r, w := io.Pipe()
-	cmd := ns.Command(context.Background(), "ping", "-n", "-i", "0.002", to)
+	cmd := ns.Command(context.Background(), "ping", "-n", "-i", interval, to)
 	cmd.Stdout, cmd.Stderr = w, w
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)

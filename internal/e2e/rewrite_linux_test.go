@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// TestDaemonRewrites alternates the spec between good and broken, twenty times a
+// second, in place and by rename, while the node is damaged. Repairs go on, by
+// the last good one; nothing that both good ones want is taken away; and what
+// the file says in the end is in force.
+func TestDaemonRewrites(t *testing.T) {
+	c := newCrew(t, damagedCluster)
+	d := c.daemons["n1"]
+	d.content("the start")
+	var streams []traffic // that n1's damage is no part of
+	for _, f := range spec.Families {
+		streams = append(streams, c.ping("p11", address(c.endpoint("p21"), f).String()))
+	}
+	mark, before := d.log.mark(), d.metrics()
+	stop := rewrite(d, c.editions)
+	lasts, damages := 2*time.Second, 0
+	if soaking(t) > 0 {
+		lasts = 20 * time.Second
+	}
+	for began := time.Now(); time.Since(began) < lasts; damages++ {
+		c.sh("n1", "ip route del 10.244.3.0/24; bridge fdb flush dev polder.1")
+		c.until("n1", "ip route show 10.244.3.0/24 | grep -q nhid && bridge fdb show dev polder.1 | grep -q 192.0.3.13")
+		d.alive()
+		flowAll(t, streams, 1)
+	}
+	writes := stop()
+	d.write(c.editions[1].text)
+	c.at["n1"] = 1
+	c.expectWhole("n1", "all that writing")
+	after := d.content("all that writing")
+	sent := expectAll(t, streams)
+	grown := func(name string, labels ...string) float64 {
+		return sum(after, name, labels...) - sum(before, name, labels...)
+	}
+	t.Logf("%d writes: %.0f came into force, %.0f were refused; %d damages repaired meanwhile; %d packets, none lost",
+		writes, grown("polder_specs_total"), grown("polder_specs_rejected_total"), damages, sent)
+	if grown("polder_specs_total") < 2 || grown("polder_specs_rejected_total") < 2 || after["polder_spec_valid"] != 1 {
+		t.Errorf("the daemon has not followed the file%s", d.log.tail())
+	}
+	lines, _, _ := d.log.since(mark)
+	for _, l := range lines {
+		// What the second spec has in addition goes with it.
+		if l.Event == "changed" && l.Action == "delete" && (l.Kind == "route" || l.Kind == "link") && !strings.Contains(l.Name, "244.4.0") && !strings.Contains(l.Name, "244:4::") {
+			t.Errorf("it took away what both want: %s", l.text)
+		}
+	}
+}
+
+// rewrite writes good specs and broken ones over each other, until it is
+// stopped.
+func rewrite(d *process, good [2]edition) (stop func() (writes int)) {
+	done, ended := make(chan struct{}), make(chan int)
+	go func() {
+		tick := time.NewTicker(time.Second / 20)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			text := good[i/2%2].text
+			if i%2 == 1 {
+				text = text[:len(text)*(i%7+1)/9] + "\nnode {" // torn, and never whole
+			}
+			err := error(nil)
+			if i%3 == 0 {
+				err = os.WriteFile(d.file, []byte(text), 0o600) // a reader may see a part of it
+			} else {
+				err = replaceFile(d.file, text)
+			}
+			if err != nil {
+				d.Error(err)
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				ended <- i + 1
+				return
+			}
+		}
+	}()
+	return func() int {
+		close(done)
+		return <-ended
+	}
+}
