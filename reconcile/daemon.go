@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,15 +119,15 @@ func (d *Daemon) Close() error { return d.applier.Close() }
 
 // Run keeps the kernel as the spec says, until ctx ends. It is to be called on
 // a thread of the network namespace in which the daemon was opened, and once.
-// Nothing that fails ends it; the error is for what does not let it begin.
-func (d *Daemon) Run(ctx context.Context) error {
+// Nothing that fails ends it.
+func (d *Daemon) Run(ctx context.Context) {
 	defer close(d.stopped)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.journal.add(Event{Type: EventStarted})
 	first := d.source.load(d.options.Node)
-	watched := make(chan error, 1)
-	go func() { watched <- d.source.watch(ctx, d.options.Node, first.files, d.box) }()
+	var watch sync.WaitGroup
+	watch.Go(func() { d.source.watch(ctx, d.options.Node, first.files, d.box) })
 
 	for _, s := range d.subscriptions {
 		if err := s.start(ctx, d.box); err != nil {
@@ -142,7 +143,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	cancel()
 	d.journal.add(Event{Type: EventStopping})
 	d.notify("STOPPING=1")
-	return <-watched
+	watch.Wait()
 }
 
 // loop is the daemon's life.
@@ -223,9 +224,10 @@ func (d *Daemon) next() time.Time {
 	sooner(d.checkDue)
 	sooner(d.sysctlsDue)
 	sooner(d.firewallsDue)
-	sooner(d.retries.next())
 	if d.cause != "" {
 		sooner(d.settled)
+	} else {
+		sooner(d.retries.next())
 	}
 	return at
 }

@@ -93,7 +93,7 @@ type view struct {
 	observed *overlay.Observed
 	state    overlay.State    // as observed, with the sysctls
 	facts    overlay.Facts    // of the host, as they were compiled with
-	compiled *overlay.Desired // what the spec and the facts come to
+	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
 	desired  *overlay.Desired // the same, with what memory puts back
 	wanted   nft.Ruleset
 	rules    nft.Ruleset // as observed, in generation gen
@@ -111,7 +111,8 @@ func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
 }
 
 // update brings a view up to date: it reads what is dirty, and computes anew
-// what follows from that. The old view stays as it was.
+// what follows from that. The old view stays as it was. Where the spec cannot be
+// compiled for the host as it is, the error comes with what was read.
 func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (*view, error) {
 	sp, node, err := p.target(mode)
 	if err != nil {
@@ -128,7 +129,7 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	}
 	if what.spec || v.outdated() {
 		if err := v.compile(sp, node); err != nil {
-			return nil, err
+			return v, err
 		}
 	}
 	if err := p.readSysctls(v); err != nil {
@@ -179,9 +180,9 @@ func (p *Planner) read(ctx context.Context, v *view, scope overlay.Scope, what d
 	return err
 }
 
-// outdated says that the host is no longer what was compiled for.
+// outdated says that the host is no longer what was compiled for, or never was.
 func (v *view) outdated() bool {
-	return !reflect.DeepEqual(v.facts, v.memory.advertised(v.observed.Facts))
+	return v.compiled == nil || !reflect.DeepEqual(v.facts, v.memory.advertised(v.observed.Facts))
 }
 
 func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {

@@ -45,11 +45,16 @@ func (d *Daemon) stateDir() change.Change {
 
 func (r *round) run(ctx context.Context) {
 	v, err := r.applier.update(ctx, ModeApply, r.view, r.dirty)
+	if v != nil {
+		r.view = v
+	}
 	if err != nil {
+		if v != nil {
+			r.dirty = dirt{} // all has been read
+		}
 		r.failed(ctx, err)
 		return
 	}
-	r.view = v
 	plan := v.plan(ModeApply, r.options.Node)
 	r.view.warnings = plan.Warnings
 	r.warn()

@@ -101,12 +101,12 @@ func (d *Daemon) look(ctx context.Context, now time.Time) {
 		d.pinged = now
 		d.notify("WATCHDOG=1")
 	}
-	if !d.working() || d.view == nil {
+	if !d.working() {
 		return
 	}
 	if !now.Before(d.sysctlsDue) {
 		d.sysctlsDue = now.Add(sysctlsEvery)
-		if d.applier.sysctlsMoved(d.view) {
+		if d.view != nil && d.view.compiled != nil && d.applier.sysctlsMoved(d.view) {
 			d.because(CauseSysctl, dirt{sysctls: true}, now)
 		}
 	}
