@@ -45,5 +45,5 @@ type (
 // time that it changes, until ctx ends.
 type specSource interface {
 	load(node string) *loaded
-	watch(ctx context.Context, node string, files []string, box *mailbox) error
+	watch(ctx context.Context, node string, files []string, box *mailbox)
 }

@@ -25,7 +25,9 @@ type mail struct {
 	commits []nft.Commit
 	seen    uint64 // commits, of which those by others in a row are one
 	lost    []loss
-	spec    *loaded // the latest
+	// troubles are errors that somebody should hear of.
+	troubles []error
+	spec     *loaded // the latest
 }
 
 // loss says that a subscription ended, or skipped something.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,25 +69,32 @@ const (
 
 // watch delivers the spec each time that its files change, until ctx ends. It
 // begins with files that somebody has read before: they may have changed since.
-func (s Source) watch(ctx context.Context, node string, files []string, box *mailbox) (err error) {
+// Files that cannot be watched are looked at from time to time.
+func (s Source) watch(ctx context.Context, node string, files []string, box *mailbox) {
 	w, err := filewatch.New(files, spec.IsSpecFile)
-	if err != nil {
-		return err
+	var changes <-chan struct{}
+	if err == nil {
+		changes = w.Changes()
+		err = w.Err()
+		defer func() { _ = w.Close() }() // nothing is left to be told of
 	}
-	defer func() { err = errors.Join(err, w.Close()) }()
+	tell(box, err)
 	belt := time.NewTicker(fileEvery)
 	defer belt.Stop()
 	var known fingerprint
 	for {
 		noticed := time.Now()
 		for ctx.Err() == nil && s.fingerprint(files) != known {
-			settle(ctx, w.Changes())
+			settle(ctx, changes)
 			known = s.fingerprint(files)
 			next := s.load(node)
 			if !slices.Equal(next.files, files) {
 				// Of the new ones nobody knows what they were before.
 				files, known = next.files, fingerprint{}
-				w.Set(files)
+				if w != nil {
+					w.Set(files)
+					tell(box, w.Err())
+				}
 				continue
 			}
 			// What was changed while it was read is read again.
@@ -96,11 +104,19 @@ func (s Source) watch(ctx context.Context, node string, files []string, box *mai
 			}
 		}
 		select {
-		case <-w.Changes():
+		case <-changes:
 		case <-belt.C:
 		case <-ctx.Done():
-			return nil
+			return
 		}
+	}
+}
+
+// tell puts into a mailbox why changes of files are noticed late.
+func tell(box *mailbox, err error) {
+	if err != nil {
+		err = fmt.Errorf("%w; what cannot be watched is looked at every %v", err, fileEvery)
+		box.put(func(m *mail) { m.troubles = append(m.troubles, err) })
 	}
 }
 

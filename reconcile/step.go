@@ -24,6 +24,9 @@ func (d *Daemon) open(m mail) {
 		}
 		d.because(CauseLost, l.subscription.dirt, m.since)
 	}
+	for _, err := range m.troubles {
+		d.journal.add(Event{Type: EventError, Err: err.Error()})
+	}
 	if m.spec != nil {
 		d.adopt(m.spec)
 	}

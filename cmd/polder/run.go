@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,13 +80,13 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 		return busy(ctx, err)
 	}
 	defer closing(d, &err)
-	commands, err := control.Listen()
+	commands, err := control.Listen(ctx)
 	if err != nil {
 		return err
 	}
 	var scrapes net.Listener
 	if address != "" {
-		if scrapes, err = net.Listen("tcp", address); err != nil {
+		if scrapes, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
 			return errors.Join(fmt.Errorf("serving metrics: %w", err), commands.Close())
 		}
 	}
@@ -154,9 +155,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, scrapes) })
 	}
 	serve("reload", func(ctx context.Context) error { return reloads(ctx, d) })
-	if err := d.Run(ctx); err != nil {
-		log.Error("stopped", "part", "file watch", "err", err)
-	}
+	d.Run(ctx)
 	stop()
 	parts.Wait()
 }
@@ -217,7 +216,7 @@ func listenAddress(given string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("--listen: %w", err)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil || port == "" {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", fmt.Errorf("--listen: %q is no port", port)
 	}
 	if host == "" {

@@ -48,7 +48,8 @@ func newDaemon(b *testing.B, peers int) *daemon {
 				return err
 			}
 			defer d.handle.Close()
-			return d.Run(ctx)
+			d.Run(ctx)
+			return nil
 		})
 	}()
 	if err := <-opened; err != nil {

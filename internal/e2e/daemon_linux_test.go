@@ -38,11 +38,8 @@ func (n *network) run(node, text string) *daemon {
 			if err != nil {
 				return err
 			}
-			err = d.Run(ctx)
-			if closed := d.Close(); err == nil {
-				err = closed
-			}
-			return err
+			d.Run(ctx)
+			return d.Close()
 		})
 	}()
 	if err := <-opened; err != nil {
