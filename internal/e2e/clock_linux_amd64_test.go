@@ -76,8 +76,7 @@ func (c *wallClock) set(offset time.Duration) {
 	code = le.AppendUint64(code, c.original)
 	code = append(code, 0xff, 0xd0, 0x5e, 0x48, 0xb9) // call rax; pop rsi; mov rcx, offset
 	code = le.AppendUint64(code, uint64(int64(offset/time.Second)))
-	code = append(code, 0x48, 0x01, 0x0e, 0xc3) // add [rsi], rcx, which is tv_sec; ret
-	code = append(code, 0x48, 0xb8)             // mov rax, original
+	code = append(code, 0x48, 0x01, 0x0e, 0xc3, 0x48, 0xb8) // add [rsi], rcx, which is tv_sec; ret; mov rax, original
 	code = le.AppendUint64(code, c.original)
 	code = append(code, 0xff, 0xe0) // jmp rax
 	// The former instructions may be running.

@@ -68,13 +68,11 @@ func rewrite(d *process, good [2]edition) (stop func() (writes int)) {
 			if i%2 == 1 {
 				text = text[:len(text)*(i%7+1)/9] + "\nnode {" // torn, and never whole
 			}
-			err := error(nil)
+			write := replaceFile
 			if i%3 == 0 {
-				err = os.WriteFile(d.file, []byte(text), 0o600) // a reader may see a part of it
-			} else {
-				err = replaceFile(d.file, text)
+				write = overwriteFile
 			}
-			if err != nil {
+			if err := write(d.file, text); err != nil {
 				d.Error(err)
 			}
 			select {
@@ -90,3 +88,6 @@ func rewrite(d *process, good [2]edition) (stop func() (writes int)) {
 		return <-ended
 	}
 }
+
+// overwriteFile writes a file in place: who reads meanwhile sees a part of it.
+func overwriteFile(name, text string) error { return os.WriteFile(name, []byte(text), 0o600) }
