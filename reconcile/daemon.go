@@ -50,7 +50,7 @@ type Daemon struct {
 	sysctlsDue    time.Time
 	checkDue      time.Time
 	firewallsDue  time.Time
-	foreign       bool // others committed to nftables since firewalls were looked for
+	foreign       bool // firewalls of others may have changed since they were looked for
 	firewalls     []string
 	told          string // the latest status sent to the service manager
 	pinged        time.Time
@@ -98,6 +98,7 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 		requests: make(chan request), stopped: make(chan struct{}),
 		limiter: rate.NewLimiter(roundShare, roundBurst),
 		retries: retries{},
+		foreign: true,
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
 			Counters: Counters{Changes: map[ChangeCount]uint64{}, Rounds: map[Cause]uint64{}},
