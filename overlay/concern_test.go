@@ -139,7 +139,7 @@ var concernRows = []concernRow{
 		return o.altered(ifForeign, func(l *rawLink) { l.ifindex, l.Name = ifUnknown, "cni0" })
 	}, Everything},
 	{"a link with a mark", rtmNewLink, func(o *Observed) []byte {
-		return o.altered(ifForeign, func(l *rawLink) { l.ifindex, l.Name, l.Alias = ifUnknown, "x", "polder cluster=x" })
+		return o.altered(ifForeign, func(l *rawLink) { l.ifindex, l.Name, l.Type, l.Alias = ifUnknown, "x", TypeBridge, "polder cluster=x" })
 	}, Everything},
 	{"a VXLAN device", rtmNewLink, func(o *Observed) []byte {
 		return o.altered(ifVTEP, func(l *rawLink) { l.ifindex, l.Name, l.Alias = ifUnknown, "x", "" })

@@ -154,7 +154,7 @@ func (w *Writer) deleteLink(name string) error {
 	if err != nil {
 		return err
 	}
-	if _, ours := ParseMark(l.Attrs().Alias); !ours {
+	if !(Link{Type: LinkType(l.Type()), Alias: l.Attrs().Alias}).Marked() {
 		return fmt.Errorf("link %s is no longer polder's", name)
 	}
 	delete(w.byName, name)

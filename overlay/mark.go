@@ -29,8 +29,8 @@ func (m Mark) String() string {
 }
 
 // ParseMark reads a mark from an alias. It is false for an alias that is not
-// ours. Words that it does not know are left out: a newer polder may write
-// more.
+// ours, such as "polder uplink": the cluster has to be there. Words that it
+// does not know are left out: a newer polder may write more.
 func ParseMark(alias string) (Mark, bool) {
 	words := strings.Fields(alias)
 	if len(words) == 0 || words[0] != markWord {
@@ -48,11 +48,15 @@ func ParseMark(alias string) (Mark, bool) {
 			}
 		}
 	}
+	if m.Cluster == "" {
+		return Mark{}, false
+	}
 	return m, true
 }
 
-// Marked says that the link bears our mark.
+// Marked says that the link bears our mark, and is of a type that we make: on
+// any other the alias is somebody's who wrote it like ours.
 func (l Link) Marked() bool {
 	_, ok := ParseMark(l.Alias)
-	return ok
+	return ok && (l.Type == TypeBridge || l.Type == TypeVXLAN)
 }

@@ -58,7 +58,7 @@ func (w world) apply(t *rapid.T, m memory, wanted want, killed int) memory {
 	m.restore(desired, observed)
 	// The bridges of the test are ours.
 	for _, bridge := range []string{"cni0", "br9"} {
-		l := overlay.Link{Name: bridge, Type: overlay.TypeBridge, Alias: "polder"}
+		l := overlay.Link{Name: bridge, Type: overlay.TypeBridge, Alias: "polder cluster=test"}
 		observed.Links[bridge], desired.Links[bridge] = l, l
 	}
 	plan := overlay.Diff(desired, observed)
@@ -153,7 +153,7 @@ func TestMemoryLeavesToOthers(t *testing.T) {
 // back.
 func TestRememberOnlyForeign(t *testing.T) {
 	desired, observed := overlay.NewState(0), overlay.NewState(0)
-	vtep := overlay.Link{Name: "polder.1", Type: overlay.TypeVXLAN, Alias: "polder", Up: true}
+	vtep := overlay.Link{Name: "polder.1", Type: overlay.TypeVXLAN, Alias: "polder cluster=test", Up: true}
 	desired.Links["polder.1"], observed.Links["polder.1"] = vtep, vtep
 	desired.Sysctls["net/ipv6/conf/polder.1/accept_ra"], observed.Sysctls["net/ipv6/conf/polder.1/accept_ra"] = "0", "1"
 	desired.Ports["polder.1"], observed.Ports["polder.1"] = overlay.Port{}, overlay.Port{Master: "docker0"}

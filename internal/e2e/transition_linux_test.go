@@ -94,6 +94,7 @@ func (d draft) text() string {
 const foreign = `
 	ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 address 02:42:00:00:00:01 up
 	ip link add vx-foreign type vxlan id 99 dstport 4790 local 192.0.2.11 dev eth0; ip link set vx-foreign address 02:42:00:00:00:02
+	ip link add mine type veth peer name mine2; ip link set mine alias 'polder uplink of mine'; ip link set mine2 alias 'polder cluster=e2e'
 	ip nexthop add id 7 via 192.0.2.1 dev eth0
 	ip route add 10.99.0.0/16 nhid 7
 	ip route add 10.98.0.0/16 via 192.0.2.1 proto static
