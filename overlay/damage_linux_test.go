@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // damages are what somebody with ip(8) can do to our objects, one at a time.
@@ -35,10 +37,10 @@ var damages = []struct{ name, command string }{
 	{"port without multicasts", "ip link set v1 type bridge_slave mcast_flood off"},
 	{"VTEP's TTL", "ip link set polder.1 type vxlan ttl 1"},
 	{"VTEP's outer packets not to be fragmented", "ip link set polder.1 type vxlan df set"},
-	{"VTEP made anew with a limit", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning maxaddress 1; ip link set polder.1 alias polder up"},
-	{"VTEP made anew with the packet's TTL", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning ttl inherit; ip link set polder.1 alias polder up"},
-	{"VTEP made anew without checksums, IPv6", "ip link del polder-v6.1; ip link add polder-v6.1 type vxlan id 1 dstport 8472 local 2001:db8::11 dev eth0 nolearning udp6zerocsumtx; ip link set polder-v6.1 alias polder up"},
-	{"port's hairpin", "ip link set v1 type bridge_slave hairpin off"},
+	{"VTEP made anew with a limit", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning maxaddress 1; ip link set polder.1 alias 'polder cluster=test' up"},
+	{"VTEP made anew with the packet's TTL", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning ttl inherit; ip link set polder.1 alias 'polder cluster=test' up"},
+	{"VTEP made anew without checksums, IPv6", "ip link del polder-v6.1; ip link add polder-v6.1 type vxlan id 1 dstport 8472 local 2001:db8::11 dev eth0 nolearning udp6zerocsumtx; ip link set polder-v6.1 alias 'polder cluster=test' up"},
+	{"port's hairpin", "ip link set v2 type bridge_slave hairpin off"},
 	{"VTEP deleted", "ip link del polder.1"},
 	{"VTEP MAC", "ip link set polder.1 address 02:11:22:33:44:55"},
 	{"VTEP MAC, the same", "ip link set polder.1 address $(ip -br link show polder.1 | awk '{print $3}')"},
@@ -47,9 +49,9 @@ var damages = []struct{ name, command string }{
 	{"VTEP down and up", "ip link set polder-v6.1 down; ip link set polder-v6.1 up"},
 	{"VTEP is a bridge's port", "ip link set polder.1 master cni0"},
 	{"VTEP address deleted", "ip addr del 10.244.1.0/32 dev polder.1"},
-	{"VTEP made anew with another VNI", "ip link del polder.1; ip link add polder.1 type vxlan id 9 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set polder.1 alias polder up"},
-	{"VTEP made anew with learning", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0; ip link set polder.1 alias polder up"},
-	{"VTEP of another name takes the VNI", "ip link del polder.1; ip link add vx9 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set vx9 alias polder up"},
+	{"VTEP made anew with another VNI", "ip link del polder.1; ip link add polder.1 type vxlan id 9 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set polder.1 alias 'polder cluster=test' up"},
+	{"VTEP made anew with learning", "ip link del polder.1; ip link add polder.1 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0; ip link set polder.1 alias 'polder cluster=test' up"},
+	{"VTEP of another name takes the VNI", "ip link del polder.1; ip link add vx9 type vxlan id 1 dstport 8472 local 192.0.2.11 dev eth0 nolearning; ip link set vx9 alias 'polder cluster=test' up"},
 	{"neighbour deleted", "ip neigh del 10.244.2.0 dev polder.1"},
 	{"neighbour's MAC", "ip neigh replace 10.244.2.0 lladdr 02:11:22:33:44:55 dev polder.1 nud permanent"},
 	{"neighbour not permanent", "ip neigh replace fd00:10:244:2:: lladdr $(ip -6 neigh show fd00:10:244:2:: dev polder-v6.1 | awk '{print $3}') dev polder-v6.1 nud noarp"},
@@ -91,20 +93,25 @@ var damages = []struct{ name, command string }{
 	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
 }
 
-// damagedHost is a host that matches its spec, with a port on its bridge.
-func damagedHost(t *testing.T) (host, cluster, string) {
-	c := cluster{nodes: 3, families: dual, underlay: dual, backend: vxlan()}
+// damagedHost is a host that matches its spec, with two ports on its bridge:
+// v1 is an endpoint's, and v2 a CNI plugin's.
+func damagedHost(t *testing.T) (host, *spec.Spec, string) {
+	sp := cluster{nodes: 3, families: dual, underlay: dual, backend: vxlan()}.spec()
+	sp.Endpoints = []*spec.Endpoint{{Name: "e", Node: "n1", Interface: "v1"}}
 	h := newHost(t)
-	h.sh("ip link add v1 type veth peer name p1; ip link set v1 address 02:00:00:00:02:01 up; ip link set p1 address 02:00:00:00:02:02 up")
-	h.converge(c.spec())
-	h.sh("ip link set v1 master cni0")
-	h.converge(c.spec())
-	return h, c, h.snapshot()
+	h.sh(`for i in 1 2; do
+		ip link add v$i type veth peer name p$i
+		ip link set v$i address 02:00:00:00:02:0$i up; ip link set p$i address 02:00:00:00:03:0$i up
+	done`)
+	h.converge(sp)
+	h.sh("ip link set v2 master cni0")
+	h.converge(sp)
+	return h, sp, h.snapshot()
 }
 
 // reattach does what a CNI plugin would after the bridge was lost.
 func (h host) reattach() {
-	h.sh("ip link show v1 | grep -q 'master cni0' || ip link set v1 master cni0")
+	h.sh("ip link show v2 | grep -q 'master cni0' || ip link set v2 master cni0")
 }
 
 // TestDamageIsSeenAndRepaired does each damage by itself: the plan sees it and
@@ -112,16 +119,16 @@ func (h host) reattach() {
 func TestDamageIsSeenAndRepaired(t *testing.T) {
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
-			h, c, whole := damagedHost(t)
+			h, sp, whole := damagedHost(t)
 			h.sh(d.command)
-			plan := h.plan(c.spec())
+			plan := h.plan(sp)
 			if len(plan.Ops) == 0 {
 				t.Fatal("the plan does not see it")
 			}
 			h.apply(plan)
-			h.expectEmpty(h.plan(c.spec()))
+			h.expectEmpty(h.plan(sp))
 			h.reattach()
-			h.converge(c.spec())
+			h.converge(sp)
 			if after := h.snapshot(); after != whole {
 				t.Errorf("repaired by\n%s\nthe state is\n%s\nand was\n%s", plan.text(), after, whole)
 			}
@@ -132,7 +139,7 @@ func TestDamageIsSeenAndRepaired(t *testing.T) {
 // TestDamageTogether does several at once.
 func TestDamageTogether(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		h, c, whole := damagedHost(t)
+		h, sp, whole := damagedHost(t)
 		var done []string
 		for i := range rapid.IntRange(2, 6).Draw(rt, "damages") {
 			d := rapid.SampledFrom(damages).Draw(rt, fmt.Sprint("damage ", i))
@@ -140,13 +147,13 @@ func TestDamageTogether(t *testing.T) {
 			h.sh("(" + d.command + ") 2>/dev/null || true")
 			done = append(done, d.name)
 		}
-		plan := h.plan(c.spec())
+		plan := h.plan(sp)
 		h.apply(plan)
-		if again := h.plan(c.spec()); len(again.Ops) > 0 {
+		if again := h.plan(sp); len(again.Ops) > 0 {
 			rt.Fatalf("after %s, repaired by\n%s\nthe plan is not empty:\n%s", strings.Join(done, "; "), plan.text(), again.text())
 		}
 		h.reattach()
-		h.converge(c.spec())
+		h.converge(sp)
 		if after := h.snapshot(); after != whole {
 			rt.Errorf("after %s, repaired by\n%s\nthe state is\n%s\nand was\n%s", strings.Join(done, "; "), plan.text(), after, whole)
 		}

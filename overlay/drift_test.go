@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // TestAttributeDrift: one attribute that is not ours is one operation, which
@@ -14,8 +16,11 @@ import (
 func TestAttributeDrift(t *testing.T) {
 	c := cluster{nodes: 2, families: onlyIPv4, underlay: onlyIPv4, backend: vxlan()}
 	facts := c.facts()
-	facts.Links["v1"] = HostLink{Link: Link{Name: "v1", Up: true}, Master: "cni0"}
+	for _, name := range []string{"v1", "v2"} {
+		facts.Links[name] = HostLink{Link: Link{Name: name, Up: true}, Master: "cni0"}
+	}
 	sp := c.spec()
+	sp.Endpoints = []*spec.Endpoint{{Name: "e", Node: "n1", Interface: "v1"}}
 	desired, err := Compile(sp, sp.Nodes[0], facts)
 	if err != nil {
 		t.Fatal(err)
@@ -30,9 +35,12 @@ func TestAttributeDrift(t *testing.T) {
 	}
 	port := func(l PortLimits) func(*State) {
 		return func(s *State) {
-			p := s.Ports["v1"]
-			p.Limits = l
-			s.Ports["v1"] = p
+			// v2 is a port that the CNI plugin attached, and may have closed.
+			for _, name := range []string{"v1", "v2"} {
+				p := s.Ports[name]
+				p.Limits = l
+				s.Ports[name] = p
+			}
 		}
 	}
 	for _, test := range []struct {
