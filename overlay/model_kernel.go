@@ -143,9 +143,12 @@ func (m *Model) putAddress(a addressEntry) error {
 			return syscall.EEXIST
 		}
 	}
+	_, there := m.state.Addresses[a.AddressKey]
 	m.state.Addresses[a.AddressKey] = a.Address
 	m.tell(false, m.rawAddress(a))
-	m.connect(a.Link)
+	if !there {
+		m.connect(a.Link)
+	}
 	return nil
 }
 

@@ -6,11 +6,11 @@ import (
 	"net/netip"
 )
 
-// The layout of rtnetlink messages (netlink(7), rtnetlink.h), as far as
-// neighbours, FDB rows, nexthop objects and routes need it. These come by the
-// thousand, so they are written and read here, many to a system call; links
-// and addresses, which are few and have many attributes, are left to the
-// library.
+// The layout of rtnetlink messages (netlink(7), rtnetlink.h). Neighbours, FDB
+// rows, nexthop objects and routes come by the thousand, so they are written
+// here, many to a system call; to write links and addresses, which are few, is
+// left to the library. Everything is read here, since a reading and a
+// notification have to say the same.
 
 // message is one rtnetlink request without its header.
 type message struct {

@@ -132,7 +132,9 @@ func damage(t *rapid.T, m *Model) {
 			if key, ok := drawKey(t, label, without(s.Routes, func(_ RouteKey, r Route) bool { return r.Link == "eth0" })); ok {
 				r := s.Routes[key]
 				key.Metric += 5
-				s.Routes[key] = r
+				if r.Protocol == Protocol { // nobody makes the kernel's own
+					s.Routes[key] = r
+				}
 			}
 		case 9:
 			if path, ok := drawKey(t, label, s.Sysctls); ok {

@@ -257,6 +257,39 @@ func TestConcernsMissNothing(t *testing.T) {
 	})
 }
 
+// TestSilentLosses: with its link's carrier or state the kernel removes nexthop
+// objects and IPv4 routes, and announces none of these.
+func TestSilentLosses(t *testing.T) {
+	for _, command := range []string{"ip link set wire down", "ip link set eth0 down"} {
+		t.Run(command, func(t *testing.T) {
+			w := newWatching(t, cluster{nodes: 3, families: onlyIPv4, underlay: onlyIPv4, backend: hostGW()}.spec())
+			held, _ := w.read()
+			plan, _ := w.plan(held)
+			w.apply(plan)
+			held, _ = w.read()
+			eth0 := 0
+			for i, l := range held.links {
+				if l.Name == "eth0" {
+					eth0 = i
+				}
+			}
+			w.sh(command)
+			var classes Class
+			waitFor(t, w.watcher, func(e Event) bool {
+				classes |= held.Concerns(e)
+				l, ok := e.of.(rawLink)
+				return ok && l.ifindex == eth0 && !l.carrier
+			})
+			if fresh, _ := w.read(); len(fresh.State.NextHops) > 0 || len(held.State.NextHops) != 2 {
+				t.Fatalf("the nexthop objects were %v and are %v", held.State.NextHops, fresh.State.NextHops)
+			}
+			if classes&(Links|Routes|Paths) != Links|Routes|Paths {
+				t.Errorf("it concerns %s", classes)
+			}
+		})
+	}
+}
+
 // TestForeignFlap: routes of others come and go, as they do where a routing
 // daemon runs.
 func TestForeignFlap(t *testing.T) {
