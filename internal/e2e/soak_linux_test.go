@@ -189,11 +189,16 @@ func (s *soak) report(lasted time.Duration) {
 	s.t.Logf("repairs by kind: %v", repairs)
 	lines, _, _ := s.d.log.since(0)
 	var repaired []logLine
+	failures := map[string]int{}
 	for _, l := range lines {
-		if l.Event == "changed" && l.Cause == "drift" {
+		switch {
+		case l.Event == "changed" && l.Cause == "drift":
 			repaired = append(repaired, l)
+		case l.Event == "failed":
+			failures[l.Kind]++
 		}
 	}
+	s.t.Logf("attempts that failed, by kind: %v", failures)
 	slices.SortFunc(repaired, func(a, b logLine) int { return cmp.Compare(a.Took, b.Took) })
 	if n := len(repaired); n > 0 {
 		slowest := repaired[n-1]
