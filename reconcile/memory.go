@@ -42,6 +42,9 @@ func (r remembered) isOurs(value string) bool {
 	return value == r.Ours || r.Former != "" && value == r.Former
 }
 
+// empty says that nothing is remembered: there is no file then.
+func (m memory) empty() bool { return len(m.Sysctls)+len(m.Masters)+len(m.Resets) == 0 }
+
 const memoryVersion = 1
 
 func newMemory() memory {
@@ -77,7 +80,7 @@ func (m memory) saveOver(old memory, dir string) error {
 		return nil
 	}
 	file := memoryFile(dir)
-	if len(m.Sysctls)+len(m.Masters)+len(m.Resets) == 0 {
+	if m.empty() {
 		for _, name := range []string{file, unfinished(file)} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("forgetting what was remembered: %w", err)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
@@ -69,7 +70,37 @@ func (p *Planner) Plan(ctx context.Context, mode Mode) (*Plan, error) {
 			plan.Warnings = append(plan.Warnings, f.String())
 		}
 	}
+	if mode == ModeDestroy && v.memory.empty() && slices.ContainsFunc(slices.Collect(maps.Values(v.state.Links)), overlay.Link.Marked) {
+		warnings, err := p.forwardingStays()
+		if err != nil {
+			return nil, err
+		}
+		plan.Warnings = append(plan.Warnings, warnings...)
+	}
 	return plan, nil
+}
+
+// forwardingStays warns that a host with a network of ours, of which nothing is
+// remembered, goes on forwarding. It may have done so before, or its memory is
+// in another directory, or lost: the kernel does not say which.
+func (p *Planner) forwardingStays() ([]string, error) {
+	paths := []string{overlay.ForwardingSwitch(spec.IPv4), overlay.ForwardingSwitch(spec.IPv6)}
+	values, err := p.network.Sysctls(paths)
+	if err != nil {
+		return nil, err
+	}
+	var on []string
+	for _, path := range paths {
+		if now, there := values[path]; there && now != "0" {
+			on = append(on, overlay.SysctlName(path)+"="+now)
+		}
+	}
+	if len(on) == 0 {
+		return nil, nil
+	}
+	return []string{fmt.Sprintf("nothing is remembered in %s of the time before polder: sysctls stay as they are, %s among them. "+
+		"If the network was applied with another --state-dir, give that one; if its memory is lost, set by hand what the host is not to keep.",
+		p.options.StateDir, strings.Join(on, " and "))}, nil
 }
 
 // firewalls are chains of others in the way of pod traffic.

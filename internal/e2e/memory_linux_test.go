@@ -82,6 +82,38 @@ func TestReleaseKeepsSwitches(t *testing.T) {
 	n.expectForgotten("n1")
 }
 
+// TestMemoryIsLost: a destroy that cannot put the switches back says so. One that
+// can, or that finds nothing of ours, or a host that does not forward, does not.
+func TestMemoryIsLost(t *testing.T) {
+	n := up(t, cluster{backend: backendVXLAN, pods: dual})
+	n.sh("n1", clearSwitches)
+	expect := func(when string, words ...string) {
+		t.Helper()
+		warnings := strings.Join(n.plan("n1", nil, reconcile.ModeDestroy).Warnings, "\n")
+		if len(words) == 0 && warnings != "" {
+			t.Errorf("%s: %s", when, warnings)
+		}
+		for _, word := range words {
+			if !strings.Contains(warnings, word) {
+				t.Errorf("%s the warnings leave out %q: %q", when, word, warnings)
+			}
+		}
+	}
+	n.sh("n1", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+	expect("before the first apply")
+	n.sh("n1", clearSwitches)
+	n.apply("n1", n.spec, reconcile.ModeApply)
+	n.sh("n1", "ip link set veth1 nomaster; ip link set veth2 nomaster") // whose network would go is another warning
+	expect("with its memory")
+	dir := filepath.Join(n.dir, "n1")
+	n.sh("n1", "rm -r "+dir)
+	expect("without its memory", "net.ipv4.ip_forward=1 and net.ipv6.conf.all.forwarding=1", dir, "--state-dir")
+	n.sh("n1", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding")
+	expect("without its memory and IPv6", "net.ipv4.ip_forward=1 among them")
+	n.sh("n1", clearSwitches)
+	expect("on a host that does not forward")
+}
+
 // TestNothingCanBeRemembered: with a state directory that cannot be written,
 // what is the host's own is left as it is, and the rest is done.
 func TestNothingCanBeRemembered(t *testing.T) {
