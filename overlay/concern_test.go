@@ -95,6 +95,9 @@ func aNetconf(f spec.Family, ifindex int, forwarding uint32) []byte {
 
 func nothing(*rawLink) {}
 
+// says is a message that is the same whatever was read.
+func says(b []byte) func(*Observed) []byte { return func(*Observed) []byte { return b } }
+
 func ourHopID(o *Observed) uint32 {
 	return o.State.Routes[RouteKey{Dst: podSubnet(spec.IPv4, 2)}].NextHop
 }
@@ -158,49 +161,43 @@ var concernRows = []concernRow{
 	{"a port's hairpin", rtmNewLink, func(o *Observed) []byte { return o.altered(ifPort, func(l *rawLink) { l.Hairpin = false }) }, Links},
 	{"a port's carrier", rtmNewLink, func(o *Observed) []byte { return o.altered(ifPort, func(l *rawLink) { l.carrier = false }) }, 0},
 	{"a port, by the bridge", rtmNewLink, func(o *Observed) []byte { return portMessage(o.links[ifPort].raw) }, 0},
-	{"a port's hairpin, by the bridge", rtmNewLink, func(o *Observed) []byte {
-		return portMessage(rawLink{ifindex: ifPort, master: ifCni0})
-	}, Links},
+	{"a port's hairpin, by the bridge", rtmNewLink, says(portMessage(rawLink{ifindex: ifPort, master: ifCni0})), Links},
 	{"a port leaves, by the bridge", rtmDelLink, func(o *Observed) []byte { return portMessage(o.links[ifPort].raw) }, Links},
-	{"a port of a foreign bridge", rtmNewLink, func(o *Observed) []byte {
-		return portMessage(rawLink{ifindex: ifForeign, master: ifUnknown})
-	}, 0},
+	{"a port of a foreign bridge", rtmNewLink, says(portMessage(rawLink{ifindex: ifForeign, master: ifUnknown})), 0},
 	{"the underlay's MTU", rtmNewLink, func(o *Observed) []byte { return o.altered(ifEth0, func(l *rawLink) { l.MTU = 1400 }) }, Links},
 	{"the underlay is down", rtmNewLink, func(o *Observed) []byte { return o.altered(ifEth0, func(l *rawLink) { l.Up = false }) }, Links | Routes | Paths},
 	{"the underlay has no carrier", rtmNewLink, func(o *Observed) []byte { return o.altered(ifEth0, func(l *rawLink) { l.carrier = false }) }, Links | Routes | Paths},
 
-	{"our address, said again", rtmNewAddr, func(o *Observed) []byte { return anAddress("10.244.1.1/24", ifCni0, Protocol, false) }, 0},
-	{"our address of another protocol", rtmNewAddr, func(o *Observed) []byte { return anAddress("10.244.1.1/24", ifCni0, 0, false) }, Links},
-	{"our address tentative", rtmNewAddr, func(o *Observed) []byte { return anAddress("fd00:10:244:1::1/64", ifCni0, Protocol, true) }, Links},
-	{"our address is gone", rtmDelAddr, func(o *Observed) []byte { return anAddress("10.244.1.1/24", ifCni0, Protocol, false) }, Links | Routes | Neighbours},
-	{"a link-local address of our bridge", rtmNewAddr, func(o *Observed) []byte { return anAddress("fe80::1/64", ifCni0, 0, true) }, 0},
-	{"an address that nobody knew is gone", rtmDelAddr, func(o *Observed) []byte { return anAddress("10.9.9.9/24", ifCni0, 0, false) }, 0},
-	{"the node's address, said again", rtmNewAddr, func(o *Observed) []byte { return anAddress("192.0.2.11/24", ifEth0, 0, false) }, 0},
-	{"the node's address is gone", rtmDelAddr, func(o *Observed) []byte { return anAddress("192.0.2.11/24", ifEth0, 0, false) }, Links | Routes | Paths},
-	{"the node's address on a new link", rtmNewAddr, func(o *Observed) []byte { return anAddress("192.0.2.11/32", ifUnknown, 0, false) }, Links},
-	{"a foreign address", rtmNewAddr, func(o *Observed) []byte { return anAddress("198.51.100.2/24", ifForeign, 0, false) }, 0},
-	{"a foreign address in the pod network", rtmNewAddr, func(o *Observed) []byte { return anAddress("10.250.0.1/24", ifForeign, 0, false) }, Links},
+	{"our address, said again", rtmNewAddr, says(anAddress("10.244.1.1/24", ifCni0, Protocol, false)), 0},
+	{"our address of another protocol", rtmNewAddr, says(anAddress("10.244.1.1/24", ifCni0, 0, false)), Links},
+	{"our address tentative", rtmNewAddr, says(anAddress("fd00:10:244:1::1/64", ifCni0, Protocol, true)), Links},
+	{"our address is gone", rtmDelAddr, says(anAddress("10.244.1.1/24", ifCni0, Protocol, false)), Links | Routes | Neighbours},
+	{"a link-local address of our bridge", rtmNewAddr, says(anAddress("fe80::1/64", ifCni0, 0, true)), 0},
+	{"an address that nobody knew is gone", rtmDelAddr, says(anAddress("10.9.9.9/24", ifCni0, 0, false)), 0},
+	{"the node's address, said again", rtmNewAddr, says(anAddress("192.0.2.11/24", ifEth0, 0, false)), 0},
+	{"the node's address is gone", rtmDelAddr, says(anAddress("192.0.2.11/24", ifEth0, 0, false)), Links | Routes | Paths},
+	{"the node's address on a new link", rtmNewAddr, says(anAddress("192.0.2.11/32", ifUnknown, 0, false)), Links},
+	{"a foreign address", rtmNewAddr, says(anAddress("198.51.100.2/24", ifForeign, 0, false)), 0},
+	{"a foreign address in the pod network", rtmNewAddr, says(anAddress("10.250.0.1/24", ifForeign, 0, false)), Links},
 
 	{"a route of ours, said again", rtmNewRoute, func(o *Observed) []byte {
 		key := RouteKey{Dst: podSubnet(spec.IPv4, 2)}
 		return encodeRoute(RouteEntry{key, o.State.Routes[key]}, 0, false).body
 	}, 0},
-	{"a route of ours is gone", rtmDelRoute, func(o *Observed) []byte { return aRoute("10.244.2.0/24", "", 0, Protocol) }, Routes},
-	{"a duplicate, said again", rtmNewRoute, func(o *Observed) []byte { return aRoute("10.244.2.0/24", "", ifForeign, 4) }, 0},
-	{"a route in the pod network", rtmNewRoute, func(o *Observed) []byte { return aRoute("10.244.9.0/24", "", ifForeign, 4) }, Routes},
-	{"a route over our VTEP", rtmNewRoute, func(o *Observed) []byte { return aRoute("203.0.113.0/24", "", ifVTEP, 4) }, Routes},
-	{"a foreign route", rtmNewRoute, func(o *Observed) []byte { return aRoute("203.0.113.0/24", "192.0.2.1", ifEth0, 4) }, 0},
-	{"a foreign route is gone", rtmDelRoute, func(o *Observed) []byte { return aRoute("203.0.113.0/24", "192.0.2.1", ifEth0, 4) }, 0},
-	{"a route to a peer", rtmNewRoute, func(o *Observed) []byte { return aRoute("192.0.2.12/32", "192.0.2.1", ifEth0, 4) }, Paths},
-	{"a route that ends before the first peer", rtmNewRoute, func(o *Observed) []byte { return aRoute("192.0.2.8/30", "192.0.2.1", ifEth0, 4) }, 0},
-	{"a default route", rtmNewRoute, func(o *Observed) []byte { return aRoute("0.0.0.0/0", "192.0.2.1", ifEth0, 4) }, Paths},
-	{"a default route by advertisement, said again", rtmNewRoute, func(o *Observed) []byte { return aRoute("::/0", "fe80::1", ifEth0, protocolRA) }, Paths},
-	{"a default route by advertisement, over another link", rtmNewRoute, func(o *Observed) []byte { return aRoute("::/0", "fe80::1", ifForeign, protocolRA) }, Routes | Paths},
-	{"a default route by advertisement is gone", rtmDelRoute, func(o *Observed) []byte { return aRoute("::/0", "fe80::1", ifEth0, protocolRA) }, Routes | Paths},
-	{"a route in a table of others", rtmNewRoute, func(o *Observed) []byte {
-		return appendAttr32(aRoute("10.244.9.0/24", "", ifForeign, 4), rtaTable, 1000)
-	}, 0},
-	{"a rule", rtmNewRule, func(o *Observed) []byte { return make([]byte, 12) }, Paths},
+	{"a route of ours is gone", rtmDelRoute, says(aRoute("10.244.2.0/24", "", 0, Protocol)), Routes},
+	{"a duplicate, said again", rtmNewRoute, says(aRoute("10.244.2.0/24", "", ifForeign, 4)), 0},
+	{"a route in the pod network", rtmNewRoute, says(aRoute("10.244.9.0/24", "", ifForeign, 4)), Routes},
+	{"a route over our VTEP", rtmNewRoute, says(aRoute("203.0.113.0/24", "", ifVTEP, 4)), Routes},
+	{"a foreign route", rtmNewRoute, says(aRoute("203.0.113.0/24", "192.0.2.1", ifEth0, 4)), 0},
+	{"a foreign route is gone", rtmDelRoute, says(aRoute("203.0.113.0/24", "192.0.2.1", ifEth0, 4)), 0},
+	{"a route to a peer", rtmNewRoute, says(aRoute("192.0.2.12/32", "192.0.2.1", ifEth0, 4)), Paths},
+	{"a route that ends before the first peer", rtmNewRoute, says(aRoute("192.0.2.8/30", "192.0.2.1", ifEth0, 4)), 0},
+	{"a default route", rtmNewRoute, says(aRoute("0.0.0.0/0", "192.0.2.1", ifEth0, 4)), Paths},
+	{"a default route by advertisement, said again", rtmNewRoute, says(aRoute("::/0", "fe80::1", ifEth0, protocolRA)), Paths},
+	{"a default route by advertisement, over another link", rtmNewRoute, says(aRoute("::/0", "fe80::1", ifForeign, protocolRA)), Routes | Paths},
+	{"a default route by advertisement is gone", rtmDelRoute, says(aRoute("::/0", "fe80::1", ifEth0, protocolRA)), Routes | Paths},
+	{"a route in a table of others", rtmNewRoute, says(appendAttr32(aRoute("10.244.9.0/24", "", ifForeign, 4), rtaTable, 1000)), 0},
+	{"a rule", rtmNewRule, says(make([]byte, 12)), Paths},
 
 	{"our nexthop object, said again", rtmNewNextHop, func(o *Observed) []byte { return o.aHop(ourHopID(o), func(*NextHop) {}, ifEth0) }, 0},
 	{"our nexthop object leads elsewhere", rtmNewNextHop, func(o *Observed) []byte { return o.aHop(ourHopID(o), func(*NextHop) {}, ifForeign) }, Routes},
@@ -214,16 +211,14 @@ var concernRows = []concernRow{
 	{"one of others that a route of the pod network uses", rtmNewNextHop, func(o *Observed) []byte {
 		return o.aHop(8, func(n *NextHop) { n.Gateway = nodeAddress(spec.IPv4, 9) }, ifEth0)
 	}, Routes},
-	{"a group", rtmNewNextHop, func(o *Observed) []byte {
-		return appendAttr(appendAttr32([]byte{0, 0, 4, 0, 0, 0, 0, 0}, nhaID, 9), nhaGroup, make([]byte, 8))
-	}, Paths},
+	{"a group", rtmNewNextHop, says(appendAttr(appendAttr32([]byte{0, 0, 4, 0, 0, 0, 0, 0}, nhaID, 9), nhaGroup, make([]byte, 8))), Paths},
 
 	{"a neighbour of a foreign link", rtmNewNeigh, func(o *Observed) []byte { return ourNeighbour(o, func(n *neighbourEntry) { n.MAC[5]++ }, ifEth0) }, 0},
-	{"forwarding, as it should be", rtmNewNetconf, func(o *Observed) []byte { return aNetconf(spec.IPv4, netconfAll, 1) }, 0},
-	{"forwarding is off", rtmNewNetconf, func(o *Observed) []byte { return aNetconf(spec.IPv6, netconfAll, 0) }, Sysctls},
-	{"our bridge does not forward", rtmNewNetconf, func(o *Observed) []byte { return aNetconf(spec.IPv4, ifCni0, 0) }, Sysctls},
-	{"a foreign link does not forward", rtmNewNetconf, func(o *Observed) []byte { return aNetconf(spec.IPv4, ifForeign, 0) }, 0},
-	{"new links' default", rtmNewNetconf, func(o *Observed) []byte { return aNetconf(spec.IPv4, -2, 0) }, 0},
+	{"forwarding, as it should be", rtmNewNetconf, says(aNetconf(spec.IPv4, netconfAll, 1)), 0},
+	{"forwarding is off", rtmNewNetconf, says(aNetconf(spec.IPv6, netconfAll, 0)), Sysctls},
+	{"our bridge does not forward", rtmNewNetconf, says(aNetconf(spec.IPv4, ifCni0, 0)), Sysctls},
+	{"a foreign link does not forward", rtmNewNetconf, says(aNetconf(spec.IPv4, ifForeign, 0)), 0},
+	{"new links' default", rtmNewNetconf, says(aNetconf(spec.IPv4, -2, 0)), 0},
 }
 
 // tunnelRows are events on a host whose peers are reached by VXLAN alone.
@@ -252,8 +247,8 @@ var tunnelRows = []concernRow{
 		return b
 	}, 0},
 	{"our VTEP's carrier", rtmNewLink, func(o *Observed) []byte { return o.altered(ifVTEP, func(l *rawLink) { l.carrier = false }) }, Routes},
-	{"a default route", rtmNewRoute, func(o *Observed) []byte { return aRoute("0.0.0.0/0", "192.0.2.1", ifEth0, 4) }, 0},
-	{"a rule", rtmNewRule, func(o *Observed) []byte { return make([]byte, 12) }, 0},
+	{"a default route", rtmNewRoute, says(aRoute("0.0.0.0/0", "192.0.2.1", ifEth0, 4)), 0},
+	{"a rule", rtmNewRule, says(make([]byte, 12)), 0},
 	{"the underlay is gone", rtmDelLink, func(o *Observed) []byte { return o.altered(ifEth0, nothing) }, Links | Routes | Paths},
 }
 

@@ -37,8 +37,9 @@ func NewModel(underlay Link, addresses ...netip.Prefix) *Model {
 		m.newLink(l)
 	}
 	for _, a := range addresses {
-		m.putAddress(addressEntry{AddressKey{underlay.Name, a}, Address{}})
+		m.state.Addresses[AddressKey{underlay.Name, a}] = Address{}
 	}
+	m.connect(underlay.Name)
 	m.events = nil
 	return m
 }

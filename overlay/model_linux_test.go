@@ -19,19 +19,19 @@ type lockstep struct {
 
 // same fails unless the model is at what the kernel is at.
 func (l *lockstep) same(t *rapid.T) *Observed {
-	real, _ := l.read()
+	kernel, _ := l.read()
 	fake := l.model.Read(ScopeOf(l.sp, l.sp.Nodes[0]))
 	var paths []string
-	for _, name := range append([]string{"eth0"}, slices.Collect(maps.Keys(real.State.Links))...) {
+	for _, name := range append([]string{"eth0"}, slices.Collect(maps.Keys(kernel.State.Links))...) {
 		paths = append(paths, "net/ipv4/conf/"+name+"/forwarding", linkSysctl(name, "accept_ra"))
 	}
 	paths = append(paths, "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 	l.do(func() (err error) {
-		real.State.Sysctls, err = l.reader.Sysctls(paths)
+		kernel.State.Sysctls, err = l.reader.Sysctls(paths)
 		return err
 	})
 	fake.State.Sysctls = l.model.Sysctls(paths)
-	if a, b := l.text(real), l.text(fake); a != b {
+	if a, b := l.text(kernel), l.text(fake); a != b {
 		t.Fatalf("after\n%s\nthe kernel is at\n%s\nand the model differs:\n%s", strings.Join(l.did, "\n"), a, difference(a, b))
 	}
 	return fake
@@ -115,11 +115,11 @@ func (l *lockstep) reconcile(t *rapid.T) {
 	o, _ := l.read()
 	plan, _ := l.plan(o)
 	l.did = append(l.did, "apply "+plan.text())
-	var real, fake []string
+	var kernel, model []string
 	l.do(func() error {
 		l.writer.Apply(t.Context(), plan.Ops, func(i int, err error) {
 			if err != nil {
-				real = append(real, fmt.Sprint(i))
+				kernel = append(kernel, fmt.Sprint(i))
 				l.t.Log(err)
 			}
 		})
@@ -127,11 +127,11 @@ func (l *lockstep) reconcile(t *rapid.T) {
 	})
 	for i, op := range plan.Ops {
 		if err := l.model.Apply(op); err != nil {
-			fake = append(fake, fmt.Sprint(i))
+			model = append(model, fmt.Sprint(i))
 			l.t.Log(err)
 		}
 	}
-	if !slices.Equal(real, fake) {
-		t.Fatalf("after\n%s\noperations %v fail on the kernel, and %v on the model", strings.Join(l.did, "\n"), real, fake)
+	if !slices.Equal(kernel, model) {
+		t.Fatalf("after\n%s\noperations %v fail on the kernel, and %v on the model", strings.Join(l.did, "\n"), kernel, model)
 	}
 }

@@ -74,7 +74,7 @@ func (m *Model) drop(o object) {
 
 // writeLink makes a link, or writes what differs. "Up" is the last.
 func (m *Model) writeLink(want Link, replace bool) error {
-	have, there := m.state.Links[want.Name]
+	_, there := m.state.Links[want.Name]
 	if there && replace {
 		return syscall.EEXIST
 	}
@@ -87,9 +87,9 @@ func (m *Model) writeLink(want Link, replace bool) error {
 				return syscall.EEXIST
 			}
 		}
-		have = want
-		have.Up = false
-		m.newLink(have)
+		down := want
+		down.Up = false
+		m.newLink(down)
 	}
 	m.setLink(want)
 	return nil
