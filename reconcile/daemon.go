@@ -200,7 +200,8 @@ func (d *Daemon) due(now time.Time) bool {
 	}
 	owed := -d.limiter.TokensAt(now)
 	if owed > 0 {
-		d.settled = now.Add(time.Duration(owed / roundShare * float64(time.Second)))
+		// A little more: what is rounded down is never over.
+		d.settled = now.Add(time.Duration(owed/roundShare*float64(time.Second)) + time.Microsecond)
 	}
 	return owed <= 0
 }

@@ -83,7 +83,8 @@ func (d *Daemon) openCommits(m mail) {
 	}
 }
 
-// resubscribe opens what has ended.
+// resubscribe opens what has ended. As long as that fails, what it would have
+// told of is read with every attempt.
 func (d *Daemon) resubscribe(ctx context.Context, now time.Time) {
 	for _, s := range d.subscriptions {
 		if s.next.IsZero() || now.Before(s.next) {
@@ -92,7 +93,6 @@ func (d *Daemon) resubscribe(ctx context.Context, now time.Time) {
 		s.end()
 		if err := s.start(ctx, d.box); err != nil {
 			d.journal.add(Event{Type: EventError, Err: err.Error()})
-			continue
 		}
 		d.because(CauseLost, s.dirt, now)
 	}
