@@ -48,6 +48,7 @@ var damages = []struct{ name, command string }{
 	{"bridge deleted", "ip link del cni0"},
 	{"bridge MAC", "ip link set cni0 address 02:11:22:33:44:55"},
 	{"bridge down", "ip link set cni0 down"},
+	{"bridge MTU", "ip link set cni0 mtu 1280"},
 	{"VTEP deleted", "ip link del polder.1"},
 	{"VTEP MAC", "ip link set polder-v6.1 address 02:11:22:33:44:55"},
 	{"VTEP down and up", "ip link set polder.1 down; ip link set polder.1 up"},
@@ -58,6 +59,7 @@ var damages = []struct{ name, command string }{
 	{"port without learning and flooding", "ip link set veth2 type bridge_slave learning off flood off"},
 	{"bridge with STP", "ip link set cni0 type bridge stp_state 1"},
 	{"VTEP's TTL", "ip link set polder.1 type vxlan ttl 1"},
+	{"VTEP's address deleted", "ip addr del 10.244.1.0/32 dev polder.1"},
 	{"address expires", "ip addr change 10.244.1.1/24 dev cni0 valid_lft 500 preferred_lft 400"},
 	{"port down", "ip link set veth2 down"},
 	{"address deleted", "ip addr del 10.244.1.1/24 dev cni0"},
@@ -67,18 +69,28 @@ var damages = []struct{ name, command string }{
 	{"neighbour deleted", "ip neigh del fd00:10:244:3:: dev polder-v6.1"},
 	{"FDB rows deleted", "bridge fdb show dev polder.1 | awk '{print $1}' | while read m; do bridge fdb del $m dev polder.1; done"},
 	{"FDB row leads elsewhere", "m=$(bridge fdb show dev polder-v6.1 | awk '{print $1; exit}'); bridge fdb replace $m dev polder-v6.1 dst 2001:db8::99 self permanent"},
+	{"stale second FDB row", "bridge fdb add 02:11:22:33:44:55 dev polder.1 dst 192.0.3.13 self permanent"},
+	{"row for all other MACs", "bridge fdb append 00:00:00:00:00:00 dev polder.1 dst 192.0.3.13 self permanent; bridge fdb append 00:00:00:00:00:00 dev polder.1 dst 192.0.2.99 self permanent"},
 	{"nexthop objects flushed", "ip nexthop flush"},
 	{"nexthop object leads elsewhere", "ip nexthop replace id $(ip nexthop | awk '{print $2; exit}') via 192.0.2.77 dev eth0 proto 87"},
 	{"route deleted", "ip route del 10.244.2.0/24"},
 	{"route leads elsewhere, IPv6", "ip -6 route replace fd00:10:244:3::/64 via 2001:db8:2::77 proto 87"},
 	{"route doubled", "ip route prepend 10.244.3.0/24 via 192.0.2.77 proto 87"},
 	{"stray route", "ip route add 10.244.50.0/24 via 192.0.2.77 proto 87"},
+	{"stale route to the node's own subnet over the VTEP", "ip route prepend 10.244.1.0/24 via 10.244.1.77 dev polder.1 onlink"},
+	{"route to the node's own pods deleted", "ip route del 10.244.1.0/24 dev cni0"},
 	{"underlay down and up", "ip link set eth0 down; ip link set eth0 up; ip route replace default via 192.0.2.1; ip -6 route replace default via 2001:db8:2::1"},
 	{"forwarding", "echo 0 >/proc/sys/net/ipv4/ip_forward"},
 	{"forwarding, IPv6", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding"},
 	{"forwarding of a link", "echo 0 >/proc/sys/net/ipv4/conf/cni0/forwarding"},
 	{"accept_ra", "echo 2 >/proc/sys/net/ipv6/conf/cni0/accept_ra"},
+	{"forwarding of a VTEP", "echo 0 >/proc/sys/net/ipv4/conf/polder.1/forwarding"},
+	{"accept_ra of a VTEP", "echo 1 >/proc/sys/net/ipv6/conf/polder-v6.1/accept_ra"},
+	{"rp_filter", "echo 1 >/proc/sys/net/ipv4/conf/polder.1/rp_filter"},
+	{"disable_ipv6", "echo 1 >/proc/sys/net/ipv6/conf/cni0/disable_ipv6"},
+	{"disable_ipv6 of a VTEP", "echo 1 >/proc/sys/net/ipv6/conf/polder-v6.1/disable_ipv6"},
 	{"bridge-nf-call-iptables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables"},
+	{"bridge-nf-call-ip6tables", "echo 0 >/proc/sys/net/bridge/bridge-nf-call-ip6tables"},
 }
 
 // damagedCluster has peers by both paths.
@@ -90,15 +102,6 @@ func wholeNode(t *testing.T) (*network, string) {
 	n.sh("n1", "echo 1 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
 	n.apply("n1", n.spec, reconcile.ModeApply)
 	return n, n.settled("n1")
-}
-
-// settled is the snapshot of a node once the kernel has made the routes to its
-// IPv6 addresses, which it does a moment after the write (addrconf.c,
-// addrconf_dad_work).
-func (n *network) settled(node string) string {
-	n.t.Helper()
-	n.until(node, "[ $(ip -6 addr show scope global | grep -c inet6) = $(ip -6 route show table local type local | grep -vc 'fe80\\|^local ::1 ') ]")
-	return n.snapshot(node)
 }
 
 // TestDamages does every damage by itself: the plan sees it, one apply undoes
