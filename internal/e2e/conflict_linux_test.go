@@ -110,7 +110,7 @@ func TestConflicts(t *testing.T) {
 			}
 			n := up(t, c)
 			n.sh("n1", o.command)
-			before := n.snapshot("n1")
+			before := n.settled("n1")
 			a := n.attempt("n1", n.spec, reconcile.ModeApply, "")
 			expectConflicts(t, a.plan.Conflicts, o.want)
 			if a.err != nil {
@@ -136,7 +136,7 @@ func TestConflicts(t *testing.T) {
 				t.Errorf("conflicts were %+v and are %+v", a.plan.Conflicts, again.Conflicts)
 			}
 			n.apply("n1", nil, reconcile.ModeDestroy)
-			if after := n.snapshot("n1"); after != before {
+			if after := n.settled("n1"); after != before {
 				t.Errorf("apply and destroy left\n%s", difference(before, after))
 			}
 
@@ -173,7 +173,7 @@ func TestForeignNextHop(t *testing.T) {
 	id := strings.TrimSpace(n.sh("n1", "ip route show 10.244.2.0/24 | sed 's/.*nhid \\([0-9]*\\).*/\\1/'"))
 	n.apply("n1", nil, reconcile.ModeDestroy)
 	n.sh("n1", fmt.Sprintf("ip nexthop add id %s via 192.0.2.1 dev eth0 proto static; ip route add 203.0.113.0/24 nhid %s proto static", id, id))
-	before := n.snapshot("n1")
+	before := n.settled("n1")
 	a := n.attempt("n1", n.spec, reconcile.ModeApply, "")
 	expectConflicts(t, a.plan.Conflicts, []obstacle{{"nexthop id " + id, "proto static", "ip nexthop del id " + id}})
 	a.expectFailed()
@@ -187,7 +187,7 @@ func TestForeignNextHop(t *testing.T) {
 		}
 	}
 	n.apply("n1", nil, reconcile.ModeDestroy)
-	if after := n.snapshot("n1"); after != before {
+	if after := n.settled("n1"); after != before {
 		t.Errorf("apply and destroy left\n%s", difference(before, after))
 	}
 }

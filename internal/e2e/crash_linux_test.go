@@ -52,7 +52,7 @@ func TestKilledApply(t *testing.T) {
 	n := up(t, c)
 	polder := n.build(c)
 	n.sh("n1", clearSwitches)
-	before := n.snapshot("n1")
+	before := n.settled("n1")
 	n.apply("n1", n.spec, reconcile.ModeApply)
 	whole := n.settled("n1")
 	n.apply("n1", nil, reconcile.ModeDestroy)
@@ -96,7 +96,7 @@ func TestKilledApply(t *testing.T) {
 				t.Fatalf("after %d killed runs:\n%s", i+1, difference(whole, after))
 			}
 			n.apply("n1", nil, reconcile.ModeDestroy)
-			if after := n.snapshot("n1"); after != before {
+			if after := n.settled("n1"); after != before {
 				t.Fatalf("after %d killed runs, destroy leaves\n%s", i+1, difference(before, after))
 			}
 		}
@@ -123,7 +123,7 @@ func TestOneApplyAtATime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := n.snapshot("n1")
+	before := n.settled("n1")
 	for _, command := range []string{"apply", "destroy", "release"} {
 		cmd := polder.command("n1", command, "--auto-approve")
 		out, err := cmd.CombinedOutput()
@@ -134,7 +134,7 @@ func TestOneApplyAtATime(t *testing.T) {
 	if out, err := polder.command("n1", "plan").CombinedOutput(); err != nil || !strings.Contains(string(out), "to add") {
 		t.Errorf("plan: %v\n%s", err, out)
 	}
-	if after := n.snapshot("n1"); after != before {
+	if after := n.settled("n1"); after != before {
 		t.Errorf("refused, they changed\n%s", difference(before, after))
 	}
 	// Another namespace is another matter.

@@ -149,7 +149,7 @@ func TestStalePlan(t *testing.T) {
 // is that they would guard.
 func TestUnguarded(t *testing.T) {
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
-	before := n.snapshot("n1")
+	before := n.settled("n1")
 	const theirs = "nft add table inet polder; nft add chain inet polder c"
 	a := n.attempt("n1", n.spec, reconcile.ModeApply, theirs)
 	if len(a.result.Failed()) != len(a.plan.Changes) || len(a.result.Remaining) == 0 {
@@ -161,7 +161,7 @@ func TestUnguarded(t *testing.T) {
 		}
 	}
 	n.sh("n1", "nft delete table inet polder")
-	if after := n.snapshot("n1"); after != before {
+	if after := n.settled("n1"); after != before {
 		t.Errorf("without its guard, the network has\n%s", difference(before, after))
 	}
 }

@@ -137,7 +137,20 @@ func up(t *testing.T, c cluster) *network {
 			t.Error(err)
 		}
 	})
-	return &network{t, l, sp, t.TempDir()}
+	n := &network{t, l, sp, t.TempDir()}
+	for _, node := range nodeNames {
+		n.carried(node)
+	}
+	return n
+}
+
+// carried waits until the kernel has said of every link that is up that it has
+// a carrier, which it does some time after both of its ends are up
+// (link_watch.c), and until no address is tentative. A VTEP and the loopback
+// have no state to wait for.
+func (n *network) carried(node string) {
+	n.t.Helper()
+	n.until(node, `[ -z "$(ip -o link show up | grep -v ' state UP \| state UNKNOWN '; ip -6 addr show tentative)" ]`)
 }
 
 // options are those of one node.
@@ -263,6 +276,15 @@ func (n *network) snapshot(node string) string {
 		bridge fdb show | grep -v '33:33\|01:00:5e\|master' | sort
 		cd /proc/sys/net
 		for f in ipv4/ip_forward ipv6/conf/*/forwarding ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6 bridge/bridge-nf-call-*; do echo "$f $(cat $f)"; done`) + n.ruleset(node)
+}
+
+// settled is the snapshot of a node once the kernel has made the routes to its
+// IPv6 addresses, which it does a moment after the write (addrconf.c,
+// addrconf_dad_work).
+func (n *network) settled(node string) string {
+	n.t.Helper()
+	n.until(node, "[ $(ip -6 addr show scope global | grep -c inet6) = $(ip -6 route show table local type local | grep -vc 'fe80\\|^local ::1 ') ]")
+	return n.snapshot(node)
 }
 
 // ruleset is what nft lists, without counters. It lists objects in the order

@@ -110,7 +110,7 @@ func TestTransitions(t *testing.T) {
 	t.Parallel()
 	n := up(t, cluster{backend: backendVXLAN, pods: dual})
 	n.sh("n1", foreign)
-	initial := n.snapshot("n1")
+	initial := n.settled("n1")
 	specs := make([]*spec.Spec, len(variants))
 	alone := make([]string, len(variants))
 	for i, v := range variants {
@@ -122,9 +122,9 @@ func TestTransitions(t *testing.T) {
 		specs[i] = load(t, d.text())
 		n.apply("n1", specs[i], reconcile.ModeApply)
 		n.expectNothing(specs[i])
-		alone[i] = n.snapshot("n1")
+		alone[i] = n.settled("n1")
 		n.apply("n1", nil, reconcile.ModeDestroy)
-		if after := n.snapshot("n1"); after != initial {
+		if after := n.settled("n1"); after != initial {
 			t.Fatalf("%s: destroy leaves\n%s", v.name, difference(initial, after))
 		}
 	}
@@ -134,12 +134,12 @@ func TestTransitions(t *testing.T) {
 		t.Logf("%q after %q", variants[now].name, variants[tour[i]].name)
 		n.apply("n1", specs[now], reconcile.ModeApply)
 		n.expectNothing(specs[now])
-		if after := n.snapshot("n1"); after != alone[now] {
+		if after := n.settled("n1"); after != alone[now] {
 			t.Fatalf("%q after %q is not %q alone:\n%s", variants[now].name, variants[tour[i]].name, variants[now].name, difference(alone[now], after))
 		}
 	}
 	n.apply("n1", nil, reconcile.ModeDestroy)
-	if after := n.snapshot("n1"); after != initial {
+	if after := n.settled("n1"); after != initial {
 		t.Errorf("destroy leaves\n%s", difference(initial, after))
 	}
 }

@@ -108,9 +108,9 @@ func TestNoUnderlay(t *testing.T) {
 		{`underlay { route_to = "203.0.113.77" }`, [2]string{}, []string{"no route to 203.0.113.77"}},
 		{`underlay { route_to = "192.0.2.11" }`, [2]string{}, []string{"192.0.2.11", "own"}},
 	} {
-		before := n.snapshot("n1")
+		before := n.settled("n1")
 		n.expectError("n1", site{backend: backendVXLAN, pods: dual, network: c.network, address: c.address}.spec(t), c.words...)
-		if after := n.snapshot("n1"); after != before {
+		if after := n.settled("n1"); after != before {
 			t.Errorf("%s: the error came after\n%s", c.network, difference(before, after))
 		}
 	}

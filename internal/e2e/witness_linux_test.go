@@ -82,6 +82,9 @@ func TestNothingIsWritten(t *testing.T) {
 			n := up(t, cluster{backend: b.block, pods: dual, oneLink: b.oneLink})
 			quiet := func(what string, do func()) {
 				t.Helper()
+				// What the kernel has still to say of what was done before.
+				n.carried("n1")
+				n.settled("n1")
 				ip := n.watch("n1", "ip", "-o", "monitor", "link", "address", "route", "nexthop", "neigh")
 				nft := n.watch("n1", "nft", "monitor")
 				n.sentinel("n1", ip, "begin0", "ip link add begin0 type veth peer name begin1; ip link del begin0")
