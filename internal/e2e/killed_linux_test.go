@@ -137,17 +137,20 @@ func (c *crew) streams() []traffic {
 	return streams
 }
 
-// expectAll stops streams of which none may have lost a packet.
-func expectAll(t *testing.T, streams []traffic) (total int) {
+// expectAll stops streams of which none may have lost a packet, and says what
+// became of them.
+func expectAll(t *testing.T, streams []traffic) string {
 	t.Helper()
+	var total, lost int
 	for _, s := range streams {
 		sent, received := s.stop()
 		total += sent
 		if received < sent-1 { // the last may be on its way
+			lost += sent - 1 - received
 			t.Errorf("%s: %d sent, %d came back", s.name, sent, received)
 		}
 	}
-	return total
+	return fmt.Sprintf("%d packets, %d lost", total, lost)
 }
 
 // TestDaemonKilled kills daemons with SIGKILL at random instants of a start, of
@@ -187,8 +190,7 @@ func TestDaemonKilled(t *testing.T) {
 	for i := range instants {
 		broken := i >= instants*2/3
 		if i == instants*2/3 {
-			sent := expectAll(t, streams)
-			t.Logf("%d kills with paths that stay: %d packets, none lost", i, sent)
+			t.Logf("%d kills with paths that stay: %s", i, expectAll(t, streams))
 			streams = c.streams()
 		}
 		node := nodeNames[random.IntN(len(nodeNames))]

@@ -42,7 +42,7 @@ func TestDaemonRewrites(t *testing.T) {
 	grown := func(name string, labels ...string) float64 {
 		return sum(after, name, labels...) - sum(before, name, labels...)
 	}
-	t.Logf("%d writes: %.0f came into force, %.0f were refused; %d damages repaired meanwhile; %d packets, none lost",
+	t.Logf("%d writes: %.0f came into force, %.0f were refused; %d damages repaired meanwhile; %s",
 		writes, grown("polder_specs_total"), grown("polder_specs_rejected_total"), damages, sent)
 	if grown("polder_specs_total") < 2 || grown("polder_specs_rejected_total") < 2 || after["polder_spec_valid"] != 1 {
 		t.Errorf("the daemon has not followed the file%s", d.log.tail())
