@@ -18,11 +18,21 @@ type Journal struct {
 	events []Event       // a ring; event n stands at n % journalSize
 	last   uint64        // sequence number of the latest, 0: none
 	more   chan struct{} // closed when there is another
+	each   func(Event)   // nil: nobody has to have all
 }
 
 // NewJournal makes an empty journal.
 func NewJournal() *Journal {
 	return &Journal{events: make([]Event, journalSize), more: make(chan struct{})}
+}
+
+// Each has f called with every event from now on, in order. An apply for
+// thousands of peers makes more events at once than are kept: this is for those
+// who must have all. The daemon waits for f, which must not use the journal.
+func (j *Journal) Each(f func(Event)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.each = f
 }
 
 func (j *Journal) add(e Event) Event {
@@ -31,6 +41,9 @@ func (j *Journal) add(e Event) Event {
 	j.last++
 	e.Seq, e.Time = j.last, time.Now()
 	j.events[e.Seq%journalSize] = e
+	if j.each != nil {
+		j.each(e)
+	}
 	close(j.more)
 	j.more = make(chan struct{})
 	return e

@@ -37,8 +37,13 @@ func TestJournalFollows(t *testing.T) {
 // is gone, and can tell.
 func TestJournalForgetsTheOldest(t *testing.T) {
 	j := NewJournal()
+	all := 0
+	j.Each(func(Event) { all++ })
 	for range journalSize + 10 {
 		j.add(Event{})
+	}
+	if all != journalSize+10 {
+		t.Errorf("who is to have all events had %d", all)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

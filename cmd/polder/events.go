@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"github.com/spf13/cobra"
 
@@ -56,8 +57,13 @@ func (f *follower) run(ctx context.Context, a *app) (err error) {
 	if !f.resume && !f.all {
 		seen = daemon.LastEvent - min(f.lines, daemon.LastEvent)
 	}
+	return f.follow(ctx, a, seen, client.Events(ctx, seen, !f.still))
+}
+
+// follow prints the events after one of that sequence number.
+func (f *follower) follow(ctx context.Context, a *app, seen uint64, events iter.Seq2[view.Event, error]) error {
 	var last reconcile.EventType
-	for e, err := range client.Events(ctx, seen, !f.still) {
+	for e, err := range events {
 		switch {
 		case ctx.Err() != nil:
 			return nil // it is how one stops following

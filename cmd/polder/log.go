@@ -21,7 +21,7 @@ func (a *app) logger(format string) (*slog.Logger, error) {
 	case format != "text":
 		return nil, fmt.Errorf("--log-format: there is no format %q, only text and json", format)
 	case isTerminal(a.err):
-		return slog.New(tint.NewHandler(a.err, &tint.Options{TimeFormat: "15:04:05.000", NoColor: !a.color(a.err)})), nil
+		return slog.New(tint.NewTextHandler(a.err, &tint.Options{TimeFormat: "15:04:05.000", NoColor: !a.color(a.err)})), nil
 	}
 	return slog.New(slog.NewTextHandler(a.err, nil)), nil
 }
@@ -63,7 +63,7 @@ func logEvent(log *slog.Logger, e reconcile.Event) {
 	add("message", e.Message)
 	add("err", e.Err)
 	if e.Took > 0 {
-		attributes = append(attributes, slog.Float64("took_seconds", e.Took.Round(time.Microsecond).Seconds()))
+		attributes = append(attributes, slog.Float64("took_seconds", float64(e.Took.Round(time.Microsecond).Microseconds())/1e6))
 	}
 	log.LogAttrs(context.Background(), logLevels[e.Type], strings.ReplaceAll(string(e.Type), "_", " "), attributes...)
 }

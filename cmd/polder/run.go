@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/metrics"
+	"github.com/poldernet/polder/cmd/polder/internal/queue"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -134,6 +136,14 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	log.LogAttrs(ctx, slog.LevelInfo, "polder runs", attributes...)
 
 	meters := metrics.New(d, readVersion().Version)
+	// The daemon does not wait for the log.
+	unlogged := queue.New[reconcile.Event]()
+	d.Journal().Each(func(e reconcile.Event) {
+		meters.Observe(e)
+		if unlogged.Len() < logBacklog {
+			unlogged.Put(e)
+		}
+	})
 	// What serves ends after the daemon, so that its last words are heard.
 	after, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var parts sync.WaitGroup
@@ -144,10 +154,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 			}
 		})
 	}
-	serve("log", func(ctx context.Context) error {
-		follow(ctx, log, d.Journal(), meters)
-		return nil
-	})
+	parts.Go(func() { logEvents(log, unlogged.Batches()) })
 	serve("control socket", func(ctx context.Context) error {
 		return control.NewServer(d, d.Journal(), view.Process{PID: os.Getpid(), StateDir: o.StateDir}).Serve(ctx, commands)
 	})
@@ -156,21 +163,26 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	serve("reload", func(ctx context.Context) error { return reloads(ctx, d) })
 	d.Run(ctx)
+	unlogged.Close()
 	stop()
 	parts.Wait()
 }
 
-// follow logs what the daemon does, and counts it. It ends with ctx, after the
-// last event.
-func follow(ctx context.Context, log *slog.Logger, j *reconcile.Journal, meters *metrics.Metrics) {
+// logBacklog is how many events wait for a log that is slow. An apply for
+// thousands of peers makes tens of thousands within a second or two.
+const logBacklog = 100_000
+
+// logEvents logs events, and how many are missing between two of them.
+func logEvents(log *slog.Logger, batches iter.Seq[[]reconcile.Event]) {
 	var seen uint64
-	for e := range j.After(ctx, 0) {
-		if skipped := e.Seq - seen - 1; skipped > 0 {
-			log.Warn("events skipped", "count", skipped)
+	for events := range batches {
+		for _, e := range events {
+			if skipped := e.Seq - seen - 1; skipped > 0 {
+				log.Warn("events skipped", "count", skipped)
+			}
+			seen = e.Seq
+			logEvent(log, e)
 		}
-		seen = e.Seq
-		meters.Observe(e)
-		logEvent(log, e)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,13 +21,13 @@ func TestListenAddress(t *testing.T) {
 		"0.0.0.0:9087":   "0.0.0.0:9087",
 		"192.0.2.1:9087": "192.0.2.1:9087",
 		"[::]:9087":      "[::]:9087",
-		"[::1]:http":     "[::1]:http",
+		"[::1]:1":        "[::1]:1",
 	} {
 		if got, err := listenAddress(given); err != nil || got != want {
 			t.Errorf("%q: %q, %v; want %q", given, got, err, want)
 		}
 	}
-	for _, given := range []string{":", "70000", "192.0.2.1:", "::1", "2001:db8::1:9087", "x", "-1"} {
+	for _, given := range []string{":", "70000", "192.0.2.1:", "::1", "2001:db8::1:9087", "x", "-1", "0", "http"} {
 		if got, err := listenAddress(given); err == nil || !strings.HasPrefix(err.Error(), "--listen") {
 			t.Errorf("%q: %q, %v", given, got, err)
 		}
@@ -73,5 +74,18 @@ func TestLog(t *testing.T) {
 	}
 	if _, err := a.logger("xml"); err == nil {
 		t.Error("there is a format xml")
+	}
+}
+
+// What the log lacks, it says.
+func TestLogTellsGaps(t *testing.T) {
+	var out bytes.Buffer
+	log, err := (&app{streams: streams{err: &out}}).logger("text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logEvents(log, slices.Values([][]reconcile.Event{{{Seq: 1}, {Seq: 2}}, {{Seq: 6}}}))
+	if got := out.String(); strings.Count(got, "\n") != 4 || !strings.Contains(got, `msg="events skipped" count=3`) {
+		t.Errorf("got %s", got)
 	}
 }

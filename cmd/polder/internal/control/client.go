@@ -200,7 +200,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, model a
 // do sends a request. What the daemon answers instead of a body is the error.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "polder", Path: "/v1/" + path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("asking the daemon: %w", err)
 	}

@@ -79,7 +79,7 @@ func planOf(n int) *reconcile.Plan {
 func serve(t *testing.T, d Daemon, j Journal) (*Client, view.Condition) {
 	t.Helper()
 	socket := fmt.Sprintf("@polder.test.%d.%s", os.Getpid(), t.Name())
-	l, err := listen(socket)
+	l, err := listen(t.Context(), socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestNobodyListens(t *testing.T) {
 
 func TestHolder(t *testing.T) {
 	socket := fmt.Sprintf("@polder.test.%d", os.Getpid())
-	l, err := listen(socket)
+	l, err := listen(t.Context(), socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestDeafClient(t *testing.T) {
 	if _, err := c.Plan(t.Context(), reconcile.ModeApply); err != nil {
 		t.Fatal(err)
 	}
-	request := httptest.NewRequest(http.MethodPost, "/v1/apply?mode=apply&id="+plan.ID(), nil)
+	request := httptest.NewRequest(http.MethodPost, "/v1/apply?mode=apply&id="+plan.ID(), http.NoBody)
 	conn, err := dial(t.Context(), c.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestEvents(t *testing.T) {
 // Followers hear the daemon's last words: the stream ends after them.
 func TestEventsEndWithTheServer(t *testing.T) {
 	socket := fmt.Sprintf("@polder.test.%d.%s", os.Getpid(), t.Name())
-	l, err := listen(socket)
+	l, err := listen(t.Context(), socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +339,7 @@ func TestTrust(t *testing.T) {
 	}
 	// What did not come over the socket has no credentials.
 	w := httptest.NewRecorder()
-	NewServer(&fake{}, events{}, view.Process{}).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/condition", nil))
+	NewServer(&fake{}, events{}, view.Process{}).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/condition", http.NoBody))
 	var e Error
 	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusForbidden || e.Code != CodeForbidden {
 		t.Errorf("%v: %d %s", err, w.Code, w.Body)

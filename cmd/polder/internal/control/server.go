@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/poldernet/polder/cmd/polder/internal/queue"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -45,10 +45,10 @@ func NewServer(d Daemon, j Journal, p view.Process) *Server {
 }
 
 // Listen takes the socket of the calling thread's network namespace.
-func Listen() (net.Listener, error) { return listen(SocketName) }
+func Listen(ctx context.Context) (net.Listener, error) { return listen(ctx, SocketName) }
 
-func listen(socket string) (net.Listener, error) {
-	l, err := net.Listen("unix", socket)
+func listen(ctx context.Context, socket string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", socket, err)
 	}
@@ -202,22 +202,45 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
 		s.failed(w, reconcile.ErrPlanChanged)
 		return
 	}
-	lines := newLines(w)
+	// The daemon does not wait for a client that reads slowly.
+	lines := queue.New[any]()
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		writeLines(w, lines)
+	}()
+	end := func() {
+		lines.Close()
+		<-written
+	}
 	var outcomes []reconcile.Outcome
 	result, err := s.daemon.Apply(r.Context(), m, plan.ID(), func(o reconcile.Outcome) {
 		outcomes = append(outcomes, o)
-		lines.put(view.NewOutcome(o))
+		lines.Put(view.NewOutcome(o))
 	})
 	if err != nil && len(outcomes) == 0 && result == nil {
-		lines.end()
+		end()
 		s.failed(w, err)
 		return
 	}
 	if result == nil {
 		result = &reconcile.Result{}
 	}
-	lines.put(view.NewResult(plan, outcomes, result.Remaining, err))
-	lines.end()
+	lines.Put(view.NewResult(plan, outcomes, result.Remaining, err))
+	end()
+}
+
+// writeLines writes a stream of models. The header goes with the first line, not
+// before: until then there may be an error to answer with.
+func writeLines(w http.ResponseWriter, lines *queue.Queue[any]) {
+	flusher := http.NewResponseController(w)
+	gone := false
+	for models := range lines.Batches() {
+		for _, model := range models {
+			gone = gone || view.WriteJSON(w, model) != nil
+		}
+		gone = gone || flusher.Flush() != nil
+	}
 }
 
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
@@ -237,9 +260,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if flusher.Flush() != nil { // the headers: the client knows that it listens
 		return
 	}
-	encoder := json.NewEncoder(w)
 	for e := range s.journal.After(ctx, after) {
-		if encoder.Encode(view.NewEvent(e)) != nil || flusher.Flush() != nil {
+		if view.WriteJSON(w, view.NewEvent(e)) != nil || flusher.Flush() != nil {
 			return // the client is gone
 		}
 	}

@@ -81,7 +81,7 @@ polder_specs_rejected_total 12
 polder_specs_total 11
 `
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 	var got strings.Builder
 	got.WriteByte('\n')
 	for line := range strings.Lines(w.Body.String()) {
@@ -143,7 +143,7 @@ func TestManualListsMetrics(t *testing.T) {
 
 func get(m *Metrics, path string) (int, string) {
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
