@@ -159,6 +159,7 @@ func (d *Daemon) loop(ctx context.Context) {
 			d.open(d.box.take())
 		case r := <-d.requests:
 			r.do(ctx)
+			d.publish() // who asked may look at once
 			close(r.done)
 		case <-alarm.C:
 		}

@@ -120,14 +120,14 @@ func TestTheWatchdogIsFedByTheLoopAlone(t *testing.T) {
 func TestLostNotificationsAreMadeUpFor(t *testing.T) {
 	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
 		from, streams := h.journal.Last(), len(h.streams)
-		h.deaf = true
+		h.do(func() { h.deaf = true })
 		h.damage("ip route del 10.244.2.0/24")
 		h.drop()
 		h.settle()
 		if h.plan().Empty() {
 			t.Fatal("the damage was noticed")
 		}
-		h.deaf = false
+		h.do(func() { h.deaf = false })
 		h.fail(overlay.ErrLost)
 		h.settle()
 		h.inSync()

@@ -162,7 +162,7 @@ func TestASysctlIsSeenWithinASecond(t *testing.T) {
 // even that is told.
 func TestWhatNobodyAnnouncedIsFoundByTheCheck(t *testing.T) {
 	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
-		h.deaf = true
+		h.do(func() { h.deaf = true })
 		h.damage("ip route del 10.244.2.0/24")
 		h.drop()
 		h.pass(checkEvery - time.Second)
@@ -265,7 +265,7 @@ func TestSomebodyElseWritesTheSameObject(t *testing.T) {
 			// is an event of its own.
 			h.damage("ip route del 10.244.2.0/24")
 			synctest.Wait()
-			h.deaf = true
+			h.do(func() { h.deaf = true })
 			h.pass(10 * time.Second)
 			h.inSync()
 			var waits []time.Duration

@@ -52,9 +52,12 @@ func newFakeKernel(addresses ...netip.Prefix) *fakeKernel {
 // while: what is written is told before it is read.
 func (k *fakeKernel) access(name string) {
 	time.Sleep(time.Microsecond)
+	k.mu.Lock()
 	k.count[name]++
-	if k.before != nil {
-		k.before(name)
+	before := k.before
+	k.mu.Unlock()
+	if before != nil {
+		before(name)
 	}
 }
 
