@@ -56,7 +56,9 @@ func (d *differ) connected(key RouteKey, want Route, present []Route) {
 }
 
 // settled says that a link and its address in a subnet are as they should be,
-// so that the kernel has no reason to make the connected route.
+// so that the kernel has no reason to make the connected route. With any write
+// to an IPv6 address it restores a route that was deleted (addrconf.c,
+// inet6_addr_modify).
 func (d *differ) settled(link string, subnet netip.Prefix) bool {
 	if d.gone[link] || !d.have.Links[link].Up || d.cleared[subnet] {
 		return false
@@ -64,7 +66,7 @@ func (d *differ) settled(link string, subnet netip.Prefix) bool {
 	for key, want := range d.want.Addresses {
 		if key.Link == link && key.Prefix.Masked() == subnet {
 			have, there := d.have.Addresses[key]
-			return there && have.Tentative == want.Tentative
+			return there && (have == want || subnet.Addr().Is4())
 		}
 	}
 	return false

@@ -29,6 +29,8 @@ var damages = []struct{ name, command string }{
 	{"bridge with STP", "ip link set cni0 type bridge stp_state 1"},
 	{"bridge address expires", "ip addr change 10.244.1.1/24 dev cni0 valid_lft 500 preferred_lft 400"},
 	{"bridge address expires, IPv6", "ip addr change fd00:10:244:1::1/64 dev cni0 valid_lft 500 preferred_lft 400"},
+	{"bridge address expires, without its route", "ip addr change 10.244.1.1/24 dev cni0 valid_lft 500 preferred_lft 400; ip route del 10.244.1.0/24 dev cni0"},
+	{"bridge address expires, without its route, IPv6", "ip addr change fd00:10:244:1::1/64 dev cni0 valid_lft 500 preferred_lft 400; ip -6 route del fd00:10:244:1::/64 dev cni0"},
 	{"port isolated", "ip link set v1 type bridge_slave isolated on"},
 	{"port locked", "ip link set v1 type bridge_slave locked on"},
 	{"port does not learn", "ip link set v1 type bridge_slave learning off"},

@@ -146,7 +146,7 @@ func (m *Model) putAddress(a addressEntry) error {
 	_, there := m.state.Addresses[a.AddressKey]
 	m.state.Addresses[a.AddressKey] = a.Address
 	m.tell(false, m.rawAddress(a))
-	if !there {
+	if !there || a.Prefix.Addr().Is6() { // with a write to one of IPv6, it comes back
 		m.connect(a.Link)
 	}
 	return nil

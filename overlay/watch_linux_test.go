@@ -194,7 +194,7 @@ var happenings = []string{
 	"ip link add v2 type veth peer name p2; ip link set v2 up", "ip link del v2", "ip link set v2 master cni0",
 	"echo 1 >/proc/sys/net/ipv4/conf/f1/forwarding", "echo 0 >/proc/sys/net/ipv4/conf/f1/forwarding",
 	"ip addr flush dev cni0", "ip addr flush dev polder.1", "ip -6 addr flush dev polder-v6.1", "ip route flush proto 87", "ip neigh flush dev polder.1 nud permanent",
-	"ip addr add 10.244.1.1/24 dev cni0 proto 87", "ip addr add fd00:10:244:1::1/64 dev cni0 proto 87",
+	"ip addr add 10.244.1.1/24 dev cni0", "ip addr add fd00:10:244:1::1/64 dev cni0",
 }
 
 // TestConcernsMissNothing: whatever happens on the host, after the classes that
