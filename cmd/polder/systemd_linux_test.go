@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,11 +128,14 @@ func TestServiceManagerIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newManager(t)
-	cmd := m.start(n, "polder", "run", "--spec", dir)
+	cmd := m.start(n, "polder", "run", "--spec", dir, "--listen", "9087")
 	m.await("STATUS=no spec is in force; the spec's files have errors")
 	m.await("WATCHDOG=1") // waiting for a spec is a way of life
 	if slices.Contains(m.heard, "READY=1") {
 		t.Error("it was ready without a spec")
+	}
+	if status, why := probe(t, n, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(why, "the files have errors") {
+		t.Errorf("/readyz: %d %s", status, why)
 	}
 	good, err := filepath.Glob(filepath.Join(example, "*.hcl"))
 	if err != nil {
@@ -149,6 +155,11 @@ func TestServiceManagerIsTold(t *testing.T) {
 	}
 	m.await("READY=1")
 	inSync(t, n)
+	for _, path := range []string{"/readyz", "/healthz", "/metrics"} {
+		if status, body := probe(t, n, path); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +169,35 @@ func TestServiceManagerIsTold(t *testing.T) {
 	m.await("WATCHDOG=1")
 	m.end(cmd)
 	inSync(t, n) // everything stays in place
+}
+
+// probe asks a daemon that listens on port 9087 of the loopback.
+func probe(t *testing.T, n *lab.Namespace, path string) (status int, body string) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			err = n.Do(func() (err error) {
+				conn, err = new(net.Dialer).DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:9087"+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
 }
 
 // directives are the lines of a unit's sections by name.

@@ -130,6 +130,10 @@ func TestHolder(t *testing.T) {
 	if pid, err := Holder(socket); err != nil || pid != os.Getpid() {
 		t.Errorf("got %d, %v", pid, err)
 	}
+	want := fmt.Sprintf("listening on %s: process %d has it", socket, os.Getpid())
+	if _, err := listen(t.Context(), socket); err == nil || err.Error() != want {
+		t.Errorf("a second listener: %v", err)
+	}
 }
 
 // The plan that the client shows is the one that the daemon made, to the

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/poldernet/polder/cmd/polder/internal/queue"
@@ -49,6 +50,11 @@ func Listen(ctx context.Context) (net.Listener, error) { return listen(ctx, Sock
 
 func listen(ctx context.Context, socket string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", socket)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if pid, held := Holder(socket); held == nil {
+			return nil, fmt.Errorf("listening on %s: process %d has it", socket, pid)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", socket, err)
 	}

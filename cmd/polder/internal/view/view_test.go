@@ -127,6 +127,19 @@ func TestPlanText(t *testing.T) {
 	}
 }
 
+// A plan of fullPlan changes is shown whole, and one more cuts it.
+func TestLongestFullPlan(t *testing.T) {
+	for length, cut := range map[int]string{fullPlan: "", fullPlan + 1: "196 routes not shown"} {
+		var b bytes.Buffer
+		if err := NewPlan(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: many("route", length)}).WriteText(&b, Text{}); err != nil {
+			t.Fatal(err)
+		}
+		if text := b.String(); !strings.Contains(text, cut) || strings.Contains(text, "not shown") != (cut != "") {
+			t.Errorf("of %d changes, want %q:\n%s", length, cut, text)
+		}
+	}
+}
+
 // Nothing that a plan does may be hidden from those who ask for all of it.
 func TestVerboseShowsEveryChange(t *testing.T) {
 	plan := NewPlan(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: many("route", fullPlan+1)})
