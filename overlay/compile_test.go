@@ -185,34 +185,36 @@ func TestCompileWithoutNetwork(t *testing.T) {
 // TestEndpointPorts: an endpoint's interface becomes a port when it is there,
 // and never when the node itself needs it.
 func TestEndpointPorts(t *testing.T) {
-	c := cluster{nodes: 2, families: onlyIPv4, underlay: onlyIPv4, backend: vxlan()}
-	facts := c.facts()
-	facts.Links["veth1"] = HostLink{Link: Link{Name: "veth1"}}
-	sp := c.spec()
-	for name, e := range map[string]spec.Endpoint{
-		"here":      {Node: "n1", Interface: "veth1"},
-		"not yet":   {Node: "n1", Interface: "veth2"},
-		"elsewhere": {Node: "n2", Interface: "eth0"},
-		"by others": {Node: "n1"},
-		"underlay":  {Node: "n1", Interface: "eth0"},
-	} {
-		e.Name = name
-		sp.Endpoints = append(sp.Endpoints, &e)
-	}
-	d, err := Compile(sp, sp.Nodes[0], facts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := map[string]Port{"veth1": {Master: "cni0", Hairpin: true, Up: true}}; !maps.Equal(d.Ports, want) || !maps.Equal(d.Declared, map[string]bool{"veth1": true}) {
-		t.Errorf("ports %v, declared %v", d.Ports, d.Declared)
-	}
-	want := []change.Conflict{{
-		Kind: "port", Name: "eth0",
-		Reason: `endpoint "underlay" wants it in the pod network, and it is this node's underlay: the node would be cut off`,
-		Remedy: "correct the endpoint's interface",
-	}}
-	if !slices.Equal(d.Findings, want) {
-		t.Errorf("findings %+v", d.Findings)
+	for _, families := range [][]spec.Family{onlyIPv4, onlyIPv6} {
+		c := cluster{nodes: 2, families: families, underlay: families, backend: vxlan()}
+		facts := c.facts()
+		facts.Links["veth1"] = HostLink{Link: Link{Name: "veth1"}}
+		sp := c.spec()
+		for name, e := range map[string]spec.Endpoint{
+			"here":      {Node: "n1", Interface: "veth1"},
+			"not yet":   {Node: "n1", Interface: "veth2"},
+			"elsewhere": {Node: "n2", Interface: "eth0"},
+			"by others": {Node: "n1"},
+			"underlay":  {Node: "n1", Interface: "eth0"},
+		} {
+			e.Name = name
+			sp.Endpoints = append(sp.Endpoints, &e)
+		}
+		d, err := Compile(sp, sp.Nodes[0], facts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]Port{"veth1": {Master: "cni0", Hairpin: true, Up: true}}; !maps.Equal(d.Ports, want) || !maps.Equal(d.Declared, map[string]bool{"veth1": true}) {
+			t.Errorf("%v: ports %v, declared %v", families, d.Ports, d.Declared)
+		}
+		want := []change.Conflict{{
+			Kind: "port", Name: "eth0",
+			Reason: `endpoint "underlay" wants it in the pod network, and it is this node's underlay: the node would be cut off`,
+			Remedy: "correct the endpoint's interface",
+		}}
+		if !slices.Equal(d.Findings, want) {
+			t.Errorf("%v: findings %+v", families, d.Findings)
+		}
 	}
 }
 

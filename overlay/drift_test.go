@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -72,6 +74,37 @@ func TestAttributeDrift(t *testing.T) {
 			t.Errorf("want %q, planned %q", test.want, shown)
 		}
 	}
+}
+
+// TestStrayNeighbours: of those that nobody wants only the permanent are removed,
+// and only from links of ours. The kernel makes and drops the others itself.
+func TestStrayNeighbours(t *testing.T) {
+	sp := cluster{nodes: 2, families: dual, underlay: dual, backend: vxlan()}
+	desired, err := Compile(sp.spec(), sp.spec().Nodes[0], sp.facts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := desired.Clone()
+	state.Links["vx9"] = Link{Name: "vx9", Type: TypeVXLAN}
+	for i, link := range []string{"polder.1", "polder-v6.1", "vx9"} {
+		addr := podSubnet(spec.IPv4, 90+i).Addr()
+		state.Neighbours[NeighbourKey{link, addr}] = Neighbour{Permanent: true}
+		state.Neighbours[NeighbourKey{link, addr.Next()}] = Neighbour{}
+	}
+	plan := Diff(desired, state)
+	if want := "delete neighbour 10.244.90.0 dev polder.1\ndelete neighbour 10.244.91.0 dev polder-v6.1\n"; shown(plan) != want {
+		t.Errorf("planned\n%swant\n%s", shown(plan), want)
+	}
+}
+
+// shown is a plan's changes without their attributes, sorted.
+func shown(plan Plan) string {
+	var lines []string
+	for _, op := range plan.Ops {
+		lines = append(lines, fmt.Sprintln(op.Change.Action, op.Change.Kind, op.Change.Name))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
 
 // TestForeignAttributes: a foreign link with such an attribute is not adopted.
