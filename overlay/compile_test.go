@@ -55,9 +55,7 @@ func (d *Desired) text() string {
 	for _, o := range objects {
 		fmt.Fprintf(&b, "%s %s:", o.kind(), o.name())
 		for _, a := range o.attrs() {
-			if a.After != "" {
-				fmt.Fprintf(&b, " %s %s", a.Name, a.After)
-			}
+			fmt.Fprintf(&b, " %s %s", a.Name, a.After)
 		}
 		b.WriteByte('\n')
 	}

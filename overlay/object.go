@@ -93,7 +93,11 @@ func present(on map[string]bool) (attrs []change.Attr) {
 func (p portEntry) kind() string { return "port" }
 func (p portEntry) name() string { return p.link }
 func (p portEntry) attrs() []change.Attr {
-	attrs := []change.Attr{attr("master", p.Master), attr("hairpin", onOff(p.Hairpin)), attr("state", upDown(p.Up))}
+	var attrs []change.Attr
+	if p.Master != "" {
+		attrs = append(attrs, attr("master", p.Master))
+	}
+	attrs = append(attrs, attr("hairpin", onOff(p.Hairpin)), attr("state", upDown(p.Up)))
 	return append(attrs, present(map[string]bool{
 		"isolated": p.Limits.Isolated, "locked": p.Limits.Locked,
 		"no_flood": p.Limits.NoFlood, "no_learning": p.Limits.NoLearning,
@@ -165,8 +169,10 @@ func (r RouteEntry) attrs() []change.Attr {
 	if r.NextHop != 0 {
 		return append(attrs, attr("nhid", strconv.FormatUint(uint64(r.NextHop), 10)))
 	}
+	if r.Gateway.IsValid() {
+		attrs = append(attrs, attr("via", r.Gateway.String()))
+	}
 	return append(attrs,
-		attr("via", addrText(r.Gateway)),
 		attr("dev", r.Link),
 		attr("onlink", onOff(r.OnLink)))
 }
