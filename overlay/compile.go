@@ -109,7 +109,7 @@ func (c *compiler) chooseUnderlays() error {
 			err = fmt.Errorf("underlay interface %s has the name of a link that polder makes: name the bridge, or the backend's device, otherwise", u.link.Name)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.node.Range, err)
+			return fmt.Errorf("%s: %w", spec.FileLine(c.node.Range), err)
 		}
 		c.underlays.Set(family, &u)
 		c.Underlay.Set(family, u.link.Name)
@@ -137,14 +137,14 @@ func (c *compiler) mtu() (int, error) {
 		fits := c.vtepMTU(family)
 		if fits < c.net.MTU {
 			return 0, fmt.Errorf("%s: mtu %d does not fit the underlay: %s has MTU %d, and the backend takes %d of it, which leaves %d",
-				c.net.Range, c.net.MTU, u.link.Name, u.link.MTU, overhead(c.net.Backend, family), fits)
+				spec.FileLine(c.net.Range), c.net.MTU, u.link.Name, u.link.MTU, overhead(c.net.Backend, family), fits)
 		}
 		if mtu == 0 || fits < mtu {
 			mtu = fits
 		}
 		if _, v6 := c.net.PodRange(spec.IPv6); v6 && fits < minMTUv6 {
 			return 0, fmt.Errorf("%s: underlay %s has MTU %d, which leaves %d for pods: IPv6 needs %d",
-				c.net.Range, u.link.Name, u.link.MTU, fits, minMTUv6)
+				spec.FileLine(c.net.Range), u.link.Name, u.link.MTU, fits, minMTUv6)
 		}
 	}
 	return mtu, nil

@@ -277,7 +277,7 @@ func TestMTU(t *testing.T) {
 		d, err := Compile(sp, sp.Nodes[0], facts)
 		switch {
 		case test.bridge == 0:
-			if err == nil || !strings.HasSuffix(err.Error(), ": "+test.text) {
+			if err == nil || err.Error() != "polder.hcl:2: "+test.text {
 				t.Errorf("%+v: error %v", test, err)
 			}
 		case err != nil:
@@ -335,7 +335,7 @@ func TestChooseUnderlay(t *testing.T) {
 			}
 			d, err := Compile(sp, sp.Nodes[0], Facts{Links: links, Paths: paths})
 			if test.text != "" {
-				if err == nil || !strings.HasSuffix(err.Error(), ": "+test.text) {
+				if err == nil || err.Error() != "polder.hcl:11: "+test.text {
 					t.Fatalf("error %v\nwant %s", err, test.text)
 				}
 				return

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/poldernet/polder/spec"
 )
 
@@ -65,6 +67,7 @@ func (c cluster) spec() *spec.Spec {
 		c.first = 1
 	}
 	sp := &spec.Spec{Cluster: "test", Network: &spec.Network{
+		Range:   line(2),
 		MTU:     c.mtu,
 		Bridge:  spec.Bridge{Name: c.bridge, HairpinMode: true},
 		Backend: c.backend,
@@ -77,7 +80,7 @@ func (c cluster) spec() *spec.Spec {
 		sp.Network.Pods = append(sp.Network.Pods, spec.PodRange{CIDR: cidr})
 	}
 	for i := range c.nodes {
-		n := &spec.Node{Name: fmt.Sprintf("n%d", i+1)}
+		n := &spec.Node{Name: fmt.Sprintf("n%d", i+1), Range: line(11 + i)}
 		for _, f := range c.underlay {
 			n.Addresses = append(n.Addresses, spec.NodeAddress{Addr: nodeAddress(f, i+1), Link: linkPrefix(f)})
 		}
@@ -87,6 +90,11 @@ func (c cluster) spec() *spec.Spec {
 		sp.Nodes = append(sp.Nodes, n)
 	}
 	return sp
+}
+
+// line is where a block of the spec stands.
+func line(number int) hcl.Range {
+	return hcl.Range{Filename: "polder.hcl", Start: hcl.Pos{Line: number, Column: 1}, End: hcl.Pos{Line: number, Column: 9}}
 }
 
 // facts are those of node n1 on a quiet host.

@@ -35,8 +35,11 @@ func (p place) problem(summary, format string, args ...any) *hcl.Diagnostic {
 // inFile is false for what no file said: defaults, and the command line.
 func (p place) inFile() bool { return p.rng.Filename != "" }
 
-// String is "file:line".
-func (p place) String() string { return fmt.Sprintf("%s:%d", p.rng.Filename, p.rng.Start.Line) }
+func (p place) String() string { return FileLine(p.rng) }
+
+// FileLine is where a range begins, as "file:line", which terminals and editors
+// open. hcl.Range's own String is not that form.
+func FileLine(r hcl.Range) string { return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line) }
 
 // state says what is known of an attribute. An unknown one was given, but a
 // mistake that is reported already hides its value: nothing may be concluded
