@@ -67,7 +67,13 @@ func (r *round) run(ctx context.Context) {
 	if len(plan.Changes) > 0 && r.cause.repairs() {
 		r.journal.add(Event{Type: EventDrift, Cause: r.cause, Differences: len(plan.Changes), Message: culprit, Took: now.Sub(r.since)})
 	}
-	due := plan.without(func(c change.Change) bool { return r.retries.waits(c, now) })
+	waits := func(c change.Change) bool { return r.retries.waits(c, now) }
+	if slices.ContainsFunc(plan.Changes, func(c change.Change) bool { return c.Kind == "link" && !waits(c) }) {
+		// What could not be written while a link was on its way out can be with
+		// the new one.
+		r.retries.rush(now)
+	}
+	due := plan.without(waits)
 	result, after, err := r.applier.carryOut(ctx, due, r.outcome, touched(due))
 	if after == nil {
 		r.dirty = everything
