@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"testing"
 	"time"
 
 	"github.com/poldernet/polder/reconcile"
@@ -100,27 +99,4 @@ func (d *daemon) settle(after string) {
 		}
 	}
 	d.n.t.Fatalf("after %s the node is still different: %+v %+v\nfailures: %+v", after, plan.Changes, plan.Conflicts, d.Condition().Failures)
-}
-
-// TestDaemonRepairs: whatever somebody does to a node is undone, and the node
-// is then what it was before.
-func TestDaemonRepairs(t *testing.T) {
-	n, whole := wholeNode(t)
-	text, _ := damagedCluster.text()
-	d := n.run("n1", text)
-	d.await(0, "being ready", func(e reconcile.Event) bool { return e.Type == reconcile.EventReady })
-	for _, damage := range damages {
-		t.Run(damage.name, func(t *testing.T) {
-			n.t = t
-			seq := d.Journal().Last()
-			n.sh("n1", damage.command)
-			d.settle(damage.name)
-			e := d.await(seq, "a repair", func(e reconcile.Event) bool { return e.Type == reconcile.EventChanged })
-			t.Logf("%s %s %s after %v", e.Change.Action, e.Change.Kind, e.Change.Name, e.Took)
-			if after := n.settled("n1"); after != whole {
-				t.Errorf("the node is\n%s", difference(whole, after))
-			}
-		})
-	}
-	n.t = t
 }

@@ -97,8 +97,11 @@ var damages = []struct{ name, command string }{
 var damagedCluster = cluster{backend: backendDirect, pods: dual}
 
 // wholeNode is n1 of a lab with peers by both paths, applied, and what it is.
-func wholeNode(t *testing.T) (*network, string) {
-	n := up(t, damagedCluster)
+func wholeNode(t *testing.T) (*network, string) { return damagedCluster.wholeNode(t) }
+
+func (c cluster) wholeNode(t *testing.T) (*network, string) {
+	t.Helper()
+	n := up(t, c)
 	n.sh("n1", "echo 1 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
 	n.apply("n1", n.spec, reconcile.ModeApply)
 	return n, n.settled("n1")
