@@ -51,6 +51,7 @@ type changer struct {
 	autoApprove bool
 	asJSON      bool
 	verbose     bool
+	daemon      bool // a daemon does it
 }
 
 func (c *changer) addFlags(cmd *cobra.Command) {
@@ -69,6 +70,7 @@ func (c *changer) run(cmd *cobra.Command, a *app, options func() (reconcile.Opti
 		return err
 	}
 	defer closing(d, &err)
+	c.daemon = d.daemon != nil
 	text := a.text(a.out)
 	text.Verbose = c.verbose
 	approved := c.autoApprove
@@ -147,7 +149,7 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 		result = &reconcile.Result{}
 	}
 	if ctx.Err() != nil {
-		ended = errors.New("interrupted; what is done stays done, and another " + string(plan.Mode) + " goes on from there")
+		ended = fmt.Errorf("interrupted; what is done stays done, and %s goes on from there", c.successor(plan.Mode))
 	}
 	// The outcomes are those reported, not those of the result: an apply that
 	// ends early may have none to return.
@@ -165,6 +167,14 @@ func (c *changer) apply(ctx context.Context, a *app, applier applier, plan *reco
 		return exitError
 	}
 	return nil
+}
+
+// successor is who takes up an apply that was interrupted.
+func (c *changer) successor(mode reconcile.Mode) string {
+	if c.daemon && mode == reconcile.ModeApply {
+		return "the daemon"
+	}
+	return "another " + string(mode)
 }
 
 // confirm asks for the word "yes".

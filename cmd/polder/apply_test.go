@@ -127,16 +127,18 @@ func TestApplyTellsWhatBecameOfThePlan(t *testing.T) {
 }
 
 func TestInterruptedApplySaysWhatWasDone(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var out bytes.Buffer
-	a := &app{streams: streams{out: &out}}
-	apply := scripted{errs: []error{nil}, during: cancel, ended: context.Canceled}
-	if err := (&changer{}).apply(ctx, a, apply, planOf(2), view.Text{}); !errors.Is(err, exitError) {
-		t.Errorf("got %v", err)
-	}
-	for _, want := range []string{"1 of 2 changes done", "Stopped early: interrupted; what is done stays done"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not in\n%s", want, out.String())
+	for daemon, next := range map[bool]string{false: "another apply goes on from there", true: "the daemon goes on from there"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var out bytes.Buffer
+		a := &app{streams: streams{out: &out}}
+		apply := scripted{errs: []error{nil}, during: cancel, ended: context.Canceled}
+		if err := (&changer{daemon: daemon}).apply(ctx, a, apply, planOf(2), view.Text{}); !errors.Is(err, exitError) {
+			t.Errorf("got %v", err)
+		}
+		for _, want := range []string{"1 of 2 changes done", "Stopped early: interrupted; what is done stays done, and " + next} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is not in\n%s", want, out.String())
+			}
 		}
 	}
 }
