@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,7 @@ func functions(base string, read func(name string) ([]byte, error)) map[string]f
 		"formatlist":      stdlib.FormatListFunc,
 		"index":           indexFunc,
 		"join":            stdlib.JoinFunc,
-		"jsondecode":      stdlib.JSONDecodeFunc,
+		"jsondecode":      jsonDecodeFunc,
 		"jsonencode":      stdlib.JSONEncodeFunc,
 		"keys":            stdlib.KeysFunc,
 		"length":          lengthFunc,
@@ -127,6 +128,24 @@ var lengthFunc = function.New(&function.Spec{
 		default:
 			return cty.NilVal, function.NewArgErrorf(0, "a string or a collection is wanted")
 		}
+	},
+})
+
+// jsonDecodeFunc is cty's, but for JSON nested more than 10,000 deep, which
+// encoding/json refuses: cty's calls itself at each level, until the stack is
+// exhausted.
+var jsonDecodeFunc = function.New(&function.Spec{
+	Params: stdlib.JSONDecodeFunc.Params(),
+	Type: func(args []cty.Value) (cty.Type, error) {
+		if args[0].IsKnown() {
+			if err := json.Unmarshal([]byte(args[0].AsString()), &json.RawMessage{}); err != nil {
+				return cty.NilType, function.NewArgError(0, err)
+			}
+		}
+		return stdlib.JSONDecodeFunc.ReturnTypeForValues(args)
+	},
+	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+		return stdlib.JSONDecodeFunc.Call(args)
 	},
 })
 

@@ -101,6 +101,9 @@ func checkLoaded(t *testing.T, c *Config, diags hcl.Diagnostics) {
 
 func FuzzLoad(f *testing.F) {
 	seeds(f, func(name string, text []byte) { f.Add(text, strings.HasSuffix(name, ".json")) })
+	for _, d := range deep {
+		f.Add(d.text(2*maxNesting), d.isJSON)
+	}
 	base := f.TempDir()
 	f.Fuzz(func(t *testing.T, text []byte, isJSON bool) {
 		name := filepath.Join(base, "fuzz.hcl")

@@ -101,7 +101,7 @@ func (g given) value(typ cty.Type, typed bool, files map[string]*hcl.File) (cty.
 		return cty.StringVal(g.text), nil
 	}
 	name := "<" + g.origin + ">"
-	expr, diags := hclsyntax.ParseExpression([]byte(g.text), name, hcl.InitialPos)
+	expr, diags := parseExpression(g.text, name)
 	if !diags.HasErrors() {
 		var val cty.Value
 		if val, diags = expr.Value(nil); !diags.HasErrors() {
@@ -110,4 +110,12 @@ func (g given) value(typ cty.Type, typed bool, files map[string]*hcl.File) (cty.
 	}
 	files[name] = &hcl.File{Bytes: []byte(g.text)}
 	return cty.DynamicVal, diags
+}
+
+func parseExpression(text, name string) (hcl.Expression, hcl.Diagnostics) {
+	tokens, _ := hclsyntax.LexExpression([]byte(text), name, hcl.InitialPos)
+	if deep := tooDeep(tokens); deep != nil {
+		return nil, hcl.Diagnostics{deep}
+	}
+	return hclsyntax.ParseExpression([]byte(text), name, hcl.InitialPos)
 }

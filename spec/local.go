@@ -39,6 +39,9 @@ type localValues struct {
 	trail []string // being resolved, each for the one before
 }
 
+// maxTrail keeps resolve, which calls itself, from exhausting the stack.
+const maxTrail = 10_000
+
 // resolve evaluates a local value after what it refers to.
 func (l *localValues) resolve(name string) {
 	if _, done := l.vals[name]; done {
@@ -51,6 +54,11 @@ func (l *localValues) resolve(name string) {
 			chain += "local." + step + " -> "
 		}
 		l.report(place{rng: attr.NameRange}.problem("Local values refer to each other in a circle", "%slocal.%s", chain, name))
+		l.vals[name] = cty.DynamicVal
+		return
+	}
+	if len(l.trail) == maxTrail {
+		l.report(place{rng: attr.NameRange}.problem("Local values refer to each other too long", "A local value can depend on %d others, one through the other.", maxTrail))
 		l.vals[name] = cty.DynamicVal
 		return
 	}

@@ -25,7 +25,15 @@ func (s source) isJSON() bool { return strings.HasSuffix(s.name, ".json") }
 // that could be read.
 func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 	if s.isJSON() {
+		if deep := tooDeepJSON(s); deep != nil {
+			return nil, hcl.Diagnostics{deep}
+		}
 		return json.Parse(s.text, s.name)
+	}
+	// What the lexer has to say, the parser says again.
+	tokens, _ := hclsyntax.LexConfig(s.text, s.name, hcl.InitialPos)
+	if deep := tooDeep(tokens); deep != nil {
+		return nil, hcl.Diagnostics{deep}
 	}
 	return hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
 }

@@ -21,7 +21,7 @@ func Format(name string, src []byte) ([]byte, *Config, hcl.Diagnostics) {
 	if strings.HasSuffix(name, ".json") {
 		return nil, c, failed("Not formatted", fmt.Errorf("%s is JSON, and the layout is that of HCL's native syntax", name))
 	}
-	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	file, diags := source{name, src}.parse()
 	if diags.HasErrors() {
 		return nil, c, diags
 	}
