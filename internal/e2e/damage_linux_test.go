@@ -74,6 +74,7 @@ var damages = []struct{ name, command string }{
 	{"nexthop objects flushed", "ip nexthop flush"},
 	{"nexthop object leads elsewhere", "ip nexthop replace id $(ip nexthop | awk '{print $2; exit}') via 192.0.2.77 dev eth0 proto 87"},
 	{"route deleted", "ip route del 10.244.2.0/24"},
+	{"route leads elsewhere", "ip route replace 10.244.2.0/24 via 192.0.2.77 proto 87"},
 	{"route leads elsewhere, IPv6", "ip -6 route replace fd00:10:244:3::/64 via 2001:db8:2::77 proto 87"},
 	{"route doubled", "ip route prepend 10.244.3.0/24 via 192.0.2.77 proto 87"},
 	{"stray route", "ip route add 10.244.50.0/24 via 192.0.2.77 proto 87"},

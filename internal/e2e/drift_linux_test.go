@@ -55,7 +55,9 @@ var moves = []struct {
 type repair struct {
 	what string
 	took []time.Duration // from the kernel's first word of the break to its last
-	did  map[string]int  // "update link": on how many objects, in all
+	did  map[string]bool // "update link"
+	// polled says that the kernel told nobody, and polder looked by itself.
+	polled bool
 }
 
 // watched is a daemon on a node, and the kernel's word of it.
@@ -91,12 +93,13 @@ func (w watched) after(r *repair, command string, is func()) {
 		w.n.t.Errorf("after %s the kernel said %q", command, words)
 	}
 	if r.did == nil {
-		r.did = map[string]int{}
+		r.did = map[string]bool{}
 	}
 	for seq < w.Journal().Last() {
 		e := w.await(seq, "anything", func(reconcile.Event) bool { return true })
 		if seq = e.Seq; e.Type == reconcile.EventChanged {
-			r.did[string(e.Change.Action)+" "+e.Change.Kind]++
+			r.did[string(e.Change.Action)+" "+e.Change.Kind] = true
+			r.polled = r.polled || e.Cause == reconcile.CauseSysctl
 		}
 	}
 	r.took = append(r.took, last.Sub(first))

@@ -41,6 +41,12 @@ type notice struct {
 	what string
 }
 
+// portSwitches are what a bridge does with a port, of the attributes that stand
+// among its timers and counters.
+var portSwitches = []uint16{
+	nl.IFLA_BRPORT_MCAST_FLOOD, nl.IFLA_BRPORT_BCAST_FLOOD, nl.IFLA_BRPORT_NEIGH_SUPPRESS, nl.IFLA_BRPORT_ISOLATED,
+}
+
 var noticeGroups = []int{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_NEXTHOP,
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_NETCONF,
@@ -303,7 +309,7 @@ func (w *notices) link(kind uint16, b []byte) string {
 	}
 	for _, port := range [][]byte{info[unix.IFLA_INFO_SLAVE_DATA], a[unix.IFLA_PROTINFO]} {
 		for k, v := range attributes(port) {
-			if k != nl.IFLA_BRPORT_STATE && (k < nl.IFLA_BRPORT_ROOT_ID || k > nl.IFLA_BRPORT_MULTICAST_ROUTER) {
+			if k != nl.IFLA_BRPORT_STATE && k < nl.IFLA_BRPORT_ROOT_ID || slices.Contains(portSwitches, k) {
 				now += fmt.Sprintf("\nport %03d %x", k, v)
 			}
 		}
