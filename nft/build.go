@@ -61,14 +61,6 @@ type part struct {
 // Is matches packets whose field has the value.
 func (f Field) Is(d Data) Statement { return f.compare(Eq, d) }
 
-// IsNot matches packets whose field has another value.
-func (f Field) IsNot(d Data) Statement { return f.compare(Neq, d) }
-
-// Between matches values from first to last.
-func (f Field) Between(first, last Data) Statement {
-	return f.then(Cmp{Op: Gte, Data: first}, Cmp{Op: Lte, Data: last})
-}
-
 // InPrefix matches packets whose field, an address, is in a prefix.
 func (f Field) InPrefix(p netip.Prefix) Statement { return f.prefix(Eq, p) }
 
@@ -95,25 +87,9 @@ func (f Field) In(set string) Statement { return f.then(Lookup{Set: set}) }
 // NotIn matches packets whose field is not in a set.
 func (f Field) NotIn(set string) Statement { return f.then(Lookup{Set: set, Invert: true}) }
 
-// Verdict ends the rule with the verdict that a map has for the field; without
-// one, the rule does not match.
-func (f Field) Verdict(verdicts string) Statement {
-	return f.then(Lookup{Set: verdicts, Verdict: true})
-}
-
 // Masked matches packets whose field has the value in the bits of mask.
 func (f Field) Masked(mask, value Data) Statement {
 	return f.then(bitwise(mask), Cmp{Op: Eq, Data: value})
-}
-
-// NotMasked matches packets whose field has another value in the bits of mask.
-func (f Field) NotMasked(mask, value Data) Statement {
-	return f.then(bitwise(mask), Cmp{Op: Neq, Data: value})
-}
-
-// Any matches packets whose field has one of the bits.
-func (f Field) Any(bits uint32) Statement {
-	return f.NotMasked(Number(bits), Number(0))
 }
 
 func bitwise(mask Data) Bitwise {
@@ -150,13 +126,12 @@ type family struct {
 	nfproto      byte
 	saddr, daddr uint32 // offsets in the IP header
 	addrLen      uint32
-	ctSrc, ctDst CTKey
 	icmp         byte // IPPROTO_ICMP*
 }
 
 var families = spec.PerFamily[family]{
-	IPv4: family{nfproto: 2, saddr: 12, daddr: 16, addrLen: 4, ctSrc: CTSrcIPv4, ctDst: CTDstIPv4, icmp: 1},
-	IPv6: family{nfproto: 10, saddr: 8, daddr: 24, addrLen: 16, ctSrc: CTSrcIPv6, ctDst: CTDstIPv6, icmp: 58},
+	IPv4: family{nfproto: 2, saddr: 12, daddr: 16, addrLen: 4, icmp: 1},
+	IPv6: family{nfproto: 10, saddr: 8, daddr: 24, addrLen: 16, icmp: 58},
 }
 
 // AddrType is the key type of a family's addresses.
@@ -188,20 +163,8 @@ const (
 	SCTP uint8 = 132
 )
 
-// Sport is the source port of a transport protocol, Dport the destination.
-func Sport(proto uint8) Field { return payload(TransportHeader, 0, 2, L4Proto().Is(Proto(proto))) }
-
 // Dport is the destination port of a transport protocol.
 func Dport(proto uint8) Field { return payload(TransportHeader, 2, 2, L4Proto().Is(Proto(proto))) }
-
-// TCPFlags is the flags byte of the TCP header.
-func TCPFlags() Field { return payload(TransportHeader, 13, 1, L4Proto().Is(Proto(TCP))) }
-
-// ICMPType is the type of an ICMP or ICMPv6 message.
-func ICMPType(f spec.Family) Field {
-	fam := families.Get(f)
-	return payload(TransportHeader, 0, 1, NFProto().Is(Proto(fam.nfproto)), L4Proto().Is(Proto(fam.icmp)))
-}
 
 func payload(base PayloadBase, offset, length uint32, needs ...Statement) Field {
 	return Field{needs: needs, length: int(length), load: func(r Register) Expr {
@@ -223,42 +186,8 @@ func Mark() Field { return meta(MetaMark, 4) }
 // that crosses a bridge has the bridge's in the inet family.
 func IIFName() Field { return meta(MetaIIFName, 16) }
 
-// OIFName is the name of the interface that the packet leaves by.
-func OIFName() Field { return meta(MetaOIFName, 16) }
-
 func meta(key MetaKey, length int) Field {
 	return Field{length: length, load: func(r Register) Expr { return Meta{Key: key, Reg: r} }}
-}
-
-// ConnState is the state of the packet's connection, as bits.
-func ConnState() Field { return ct(CTState, NoDirection, 4) }
-
-// ConnDirection is the direction of the packet within its connection.
-func ConnDirection() Field { return ct(CTDirection, NoDirection, 1) }
-
-// DirectionData is a direction as data.
-func DirectionData(d Direction) Data { return Data([]byte{byte(d) - 1}) }
-
-// ConnSaddr is the source address of the connection's tuple in a direction.
-func ConnSaddr(d Direction, f spec.Family) Field {
-	return ct(families.Get(f).ctSrc, d, int(families.Get(f).addrLen))
-}
-
-// ConnDaddr is the destination address of the connection's tuple in a
-// direction.
-func ConnDaddr(d Direction, f spec.Family) Field {
-	return ct(families.Get(f).ctDst, d, int(families.Get(f).addrLen))
-}
-
-// ConnSport is the source port of the connection's tuple in a direction.
-func ConnSport(d Direction) Field { return ct(CTProtoSrc, d, 2) }
-
-// ConnDport is the destination port of the connection's tuple in a direction;
-// for ICMP, type<<8|code of the request.
-func ConnDport(d Direction) Field { return ct(CTProtoDst, d, 2) }
-
-func ct(key CTKey, d Direction, length int) Field {
-	return Field{length: length, load: func(r Register) Expr { return CT{Key: key, Dir: d, Reg: r} }}
 }
 
 // SaddrUnroutable matches packets whose source the host would not reach
