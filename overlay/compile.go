@@ -162,7 +162,7 @@ func (c *compiler) bridge(mtu int) {
 	}
 	mark := Mark{Cluster: c.sp.Cluster}
 	if there, ok := c.facts.Links[name]; ok && there.Type == TypeBridge {
-		if m, ours := ParseMark(there.Alias); ours {
+		if m, ours := parseMark(there.Alias); ours {
 			mark.MAC = m.MAC
 		} else if there.MAC != link.MAC {
 			mark.MAC = there.MAC

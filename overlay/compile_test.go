@@ -367,7 +367,7 @@ func TestQuestions(t *testing.T) {
 		if test.to != "" {
 			sp.Network.Underlay.RouteTo = netip.MustParseAddr(test.to)
 		}
-		if got := fmt.Sprint(Questions(sp, sp.Nodes[0])); got != test.want {
+		if got := fmt.Sprint(questions(sp, sp.Nodes[0])); got != test.want {
 			t.Errorf("%s %t %q: %s, want %s", test.backend.Type, test.backend.DirectRouting, test.to, got, test.want)
 		}
 	}

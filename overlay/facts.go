@@ -9,7 +9,7 @@ import (
 // Facts are what Compile must know of the host beyond the spec.
 type Facts struct {
 	Links map[string]HostLink
-	// Paths are the host's answers to Questions. An address without an answer
+	// Paths are the host's answers to questions. An address without an answer
 	// has no route.
 	Paths map[netip.Addr]HostPath
 	// RADefaults are the links over which an IPv6 default route came from a
@@ -41,10 +41,10 @@ type HostPath struct {
 	Local   bool       // the address is the host's own
 }
 
-// Questions lists the addresses whose route Compile must know on this node:
+// questions lists the addresses whose route Compile must know on this node:
 // the peers' where plain routes are wanted, and the one that selects the
 // underlay.
-func Questions(sp *spec.Spec, node *spec.Node) []netip.Addr {
+func questions(sp *spec.Spec, node *spec.Node) []netip.Addr {
 	if sp.Network == nil {
 		return nil
 	}

@@ -28,10 +28,10 @@ func (m Mark) String() string {
 	return s
 }
 
-// ParseMark reads a mark from an alias. It is false for an alias that is not
+// parseMark reads a mark from an alias. It is false for an alias that is not
 // ours, such as "polder uplink": the cluster has to be there. Words that it
 // does not know are left out: a newer polder may write more.
-func ParseMark(alias string) (Mark, bool) {
+func parseMark(alias string) (Mark, bool) {
 	words := strings.Fields(alias)
 	if len(words) == 0 || words[0] != markWord {
 		return Mark{}, false
@@ -57,6 +57,6 @@ func ParseMark(alias string) (Mark, bool) {
 // Marked says that the link bears our mark, and is of a type that we make: on
 // any other the alias is somebody's who wrote it like ours.
 func (l Link) Marked() bool {
-	_, ok := ParseMark(l.Alias)
+	_, ok := parseMark(l.Alias)
 	return ok && (l.Type == TypeBridge || l.Type == TypeVXLAN)
 }

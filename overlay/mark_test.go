@@ -13,7 +13,7 @@ func TestMarkRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := Mark{Cluster: rapid.StringMatching(`[a-z0-9][a-z0-9.-]{0,62}`).Draw(t, "cluster")}
 		copy(m.MAC[:], rapid.SliceOfN(rapid.Byte(), len(m.MAC), len(m.MAC)).Draw(t, "mac"))
-		if got, ok := ParseMark(m.String()); !ok || got != m {
+		if got, ok := parseMark(m.String()); !ok || got != m {
 			t.Fatalf("%q is read as %+v, %t", m, got, ok)
 		}
 	})
@@ -27,7 +27,7 @@ func TestParseMark(t *testing.T) {
 		"polder mac=02:00:00:00:00:01 cluster=e v=2": {Cluster: "e", MAC: mac},
 		"polder cluster=edge mac=nonsense":           {Cluster: "edge"},
 	} {
-		if got, ok := ParseMark(alias); !ok || got != want {
+		if got, ok := parseMark(alias); !ok || got != want {
 			t.Errorf("%q is read as %+v, %t", alias, got, ok)
 		}
 	}
@@ -35,7 +35,7 @@ func TestParseMark(t *testing.T) {
 		"", "  ", "polder", "polders", "polder-x cluster=edge", "uplink polder", "Polder cluster=edge",
 		"polder uplink of mine", "polder cluster", "polder cluster=", "polder mac=02:00:00:00:00:01", "polder cluster=edge cluster=",
 	} {
-		if got, ok := ParseMark(alias); ok || got != (Mark{}) {
+		if got, ok := parseMark(alias); ok || got != (Mark{}) {
 			t.Errorf("%q is taken for ours: %+v", alias, got)
 		}
 	}
@@ -75,14 +75,14 @@ func FuzzParseMark(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, alias string) {
-		m, ok := ParseMark(alias)
+		m, ok := parseMark(alias)
 		if !ok {
 			return
 		}
 		if !strings.HasPrefix(strings.TrimSpace(alias), markWord) || m.Cluster == "" {
 			t.Fatalf("%q is taken for ours", alias)
 		}
-		if again, ok := ParseMark(m.String()); !ok || again != m {
+		if again, ok := parseMark(m.String()); !ok || again != m {
 			t.Fatalf("%q is read as %+v, and %q as %+v", alias, m, m, again)
 		}
 	})

@@ -11,7 +11,7 @@ import (
 type Scope struct {
 	Links []string       // the spec's bridge and VTEPs
 	Pods  []netip.Prefix // the spec's pod CIDRs
-	Ask   []netip.Addr   // see Questions
+	Ask   []netip.Addr   // see questions
 	peers int            // as many as there will be of everything, about
 
 	// What of the host's other links Compile looks at: those that the spec
@@ -33,7 +33,7 @@ func ScopeOf(sp *spec.Spec, node *spec.Node) Scope {
 	if sp == nil || sp.Network == nil {
 		return Scope{}
 	}
-	s := Scope{peers: len(sp.Nodes), Ask: Questions(sp, node), Links: []string{sp.Network.Bridge.Name}}
+	s := Scope{peers: len(sp.Nodes), Ask: questions(sp, node), Links: []string{sp.Network.Bridge.Name}}
 	if sp.Network.Backend.Type == spec.VXLAN {
 		s.Links = append(s.Links, sp.Network.Backend.Device.IPv4, sp.Network.Backend.Device.IPv6)
 	}

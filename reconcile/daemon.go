@@ -94,7 +94,7 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 	}
 	d := &Daemon{
 		options: o, source: source, applier: a, subscriptions: subscriptions,
-		journal: NewJournal(), box: newMailbox(),
+		journal: newJournal(), box: newMailbox(),
 		requests: make(chan request), stopped: make(chan struct{}),
 		limiter: rate.NewLimiter(roundShare, roundBurst),
 		retries: retries{},

@@ -21,8 +21,8 @@ type Journal struct {
 	each   func(Event)   // nil: nobody has to have all
 }
 
-// NewJournal makes an empty journal.
-func NewJournal() *Journal {
+// newJournal makes an empty journal.
+func newJournal() *Journal {
 	return &Journal{events: make([]Event, journalSize), more: make(chan struct{})}
 }
 

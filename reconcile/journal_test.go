@@ -9,7 +9,7 @@ import (
 
 func TestJournalFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		j := NewJournal()
+		j := newJournal()
 		for range 3 {
 			j.add(Event{})
 		}
@@ -36,7 +36,7 @@ func TestJournalFollows(t *testing.T) {
 // TestJournalForgetsTheOldest: a reader that was away for too long skips what
 // is gone, and can tell.
 func TestJournalForgetsTheOldest(t *testing.T) {
-	j := NewJournal()
+	j := newJournal()
 	all := 0
 	j.Each(func(Event) { all++ })
 	for range journalSize + 10 {
