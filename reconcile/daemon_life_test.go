@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -209,11 +210,11 @@ func TestADaemonIsHeldAfterDestroy(t *testing.T) {
 // command does what a command line does.
 func (h *fakeHost) command(mode Mode) {
 	h.t.Helper()
-	plan, err := h.Daemon.Plan(h.t.Context(), mode)
+	plan, err := h.Daemon.Plan(context.Background(), mode)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	result, err := h.Apply(h.t.Context(), mode, plan.ID(), func(Outcome) {})
+	result, err := h.Apply(context.Background(), mode, plan.ID(), func(Outcome) {})
 	if err != nil || len(result.Failed())+len(result.Remaining) > 0 {
 		h.t.Fatalf("%s: %v, failed %v, remaining %v", mode, err, result.Failed(), result.Remaining)
 	}

@@ -51,6 +51,29 @@ func TestOneObjectBacksOffWhileTheOthersProceed(t *testing.T) {
 	})
 }
 
+// TestRulesAreTriedTogether: they are one unit, and a new difference among them
+// does not wait for an old one, nor does it make the daemon run in circles.
+func TestRulesAreTriedTogether(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		h.refused[rulesKey], h.refusal = 8, errRefused
+		h.drop()
+		h.pass(10 * time.Second)
+		from, before := h.journal.Last(), h.rounds()
+		h.do(func() {
+			h.rules.Put("nft", nft.Table{Family: nft.INet, Name: nft.TableName, Counters: []string{"theirs"}})
+		})
+		h.settle()
+		if n := h.rounds() - before; n != 1 || len(h.events(from, EventFailed)) == 0 {
+			t.Errorf("%d rounds, want one with an attempt:\n%s", n, h.story(from))
+		}
+		h.pass(time.Minute)
+		h.inSync()
+		if n := h.rounds() - before; n > 10 {
+			t.Errorf("%d rounds until the rules were written", n)
+		}
+	})
+}
+
 // TestALinkEventHurriesWhatWaits: what could not be written may be possible
 // when a link is another.
 func TestALinkEventHurriesWhatWaits(t *testing.T) {
@@ -294,6 +317,28 @@ func TestATornDumpIsReadAgain(t *testing.T) {
 		if failed := h.events(from, EventFailed); len(failed) != 2 {
 			t.Errorf("want two failures:\n%s", h.story(from))
 		}
+	})
+}
+
+// TestWhatWasNotVerifiedIsReadAgain: of what was written nothing is known until
+// it has been read, and of the rest no more than that the reading failed.
+func TestWhatWasNotVerifiedIsReadAgain(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		h.before = func(access string) {
+			if access == "apply" {
+				h.before = nil
+				h.torn = 1
+				h.do(func() { h.deaf = true })
+				h.damage("bridge fdb del")
+			}
+		}
+		h.damage("ip route del 10.244.2.0/24")
+		h.settle()
+		if c := h.Condition(); c.InSync || len(c.Failures) != 1 || c.Failures[0].Change.Kind != "node" {
+			t.Errorf("nothing was verified, and the daemon says %q, %+v", c, c.Failures)
+		}
+		h.pass(time.Second)
+		h.inSync()
 	})
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/poldernet/polder/nft"
 )
 
@@ -49,7 +51,7 @@ func (s *fakeSource) write(l *loaded) {
 }
 
 // parsed reads a spec's text.
-func parsed(t testing.TB, text string) *loaded {
+func parsed(t *testing.T, text string) *loaded {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "polder.hcl")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -72,7 +74,7 @@ func nodes(n int) string {
 type fakeHost struct {
 	*fakeKernel
 	*Daemon
-	t      testing.TB
+	t      rapid.TB
 	source *fakeSource
 	dir    string
 	told   []string // by the daemon to the service manager
@@ -83,11 +85,12 @@ type fakeHost struct {
 
 var underlayAddress = netip.MustParsePrefix("192.0.2.11/24")
 
-func newFakeHost(t testing.TB, text string) *fakeHost {
-	return &fakeHost{
-		t: t, fakeKernel: newFakeKernel(underlayAddress), dir: t.TempDir(),
-		source: &fakeSource{current: parsed(t, text), changed: make(chan struct{}, 1)},
-	}
+func newFakeHost(t *testing.T, text string) *fakeHost {
+	return fakeHostOf(t, newFakeKernel(underlayAddress), parsed(t, text), t.TempDir())
+}
+
+func fakeHostOf(t rapid.TB, k *fakeKernel, l *loaded, dir string) *fakeHost {
+	return &fakeHost{t: t, fakeKernel: k, dir: dir, source: &fakeSource{current: l, changed: make(chan struct{}, 1)}}
 }
 
 // open makes a daemon that does not run yet.
@@ -157,7 +160,7 @@ func (h *fakeHost) plan() *Plan {
 	h.t.Helper()
 	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
 	p := &Planner{Options{h.source.current.config.Spec, "n1", h.dir}, fakeNetwork{quiet}, fakeRuleset{quiet}}
-	plan, err := p.Plan(h.t.Context(), ModeApply)
+	plan, err := p.Plan(context.Background(), ModeApply)
 	if err != nil {
 		h.t.Fatal(err)
 	}

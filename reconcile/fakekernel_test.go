@@ -169,6 +169,9 @@ func (k fakeNetwork) Apply(_ context.Context, ops []overlay.Op, report func(i in
 	}
 }
 
+// rulesKey stands for any transaction of nftables where writes are refused.
+var rulesKey = objectKey{"rules", ""}
+
 // fakeRuleset is its nftables side.
 type fakeRuleset struct{ *fakeKernel }
 
@@ -192,7 +195,7 @@ func (k fakeRuleset) Commit(_ context.Context, p *nft.Plan, gen nft.Generation) 
 	k.do(func() {
 		err = k.rules.Commit(p, gen, func() error {
 			k.burn()
-			return k.refuse(objectKey{"rules", ""})
+			return k.refuse(rulesKey)
 		})
 	})
 	return err

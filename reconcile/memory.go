@@ -147,7 +147,13 @@ func (m memory) restore(desired *overlay.Desired, observed overlay.State) {
 	for link, r := range m.Masters {
 		port, there := observed.Ports[link]
 		if there && !desired.Declared[link] && r.isOurs(port.Master) {
-			port.Master, port.Hairpin = r.Before, false
+			port.Master, port.Hairpin = "", false
+			// A bridge that is gone, or is to go, takes no port back.
+			_, there := observed.Ports[r.Before]
+			_, stays := desired.Links[r.Before]
+			if there && (stays || !observed.Links[r.Before].Marked()) {
+				port.Master = r.Before
+			}
 			desired.Ports[link] = port
 		}
 	}

@@ -149,6 +149,31 @@ func TestMemoryLeavesToOthers(t *testing.T) {
 	})
 }
 
+// TestAPortIsPutBackWhereABridgeIs: a bridge that is gone, or that the same plan
+// deletes, takes no port back.
+func TestAPortIsPutBackWhereABridgeIs(t *testing.T) {
+	for before, c := range map[string]struct {
+		bridge *overlay.Link // where the port was
+		want   string
+	}{
+		"docker0": {&overlay.Link{Name: "docker0", Type: overlay.TypeBridge}, "docker0"},
+		"gone0":   {nil, ""},
+		"br9":     {&overlay.Link{Name: "br9", Type: overlay.TypeBridge, Alias: "polder cluster=test"}, ""},
+	} {
+		desired, observed := &overlay.Desired{State: overlay.NewState(0)}, overlay.NewState(0)
+		observed.Ports["veth1"] = overlay.Port{Master: "cni0", Hairpin: true, Up: true}
+		if c.bridge != nil {
+			observed.Links[before], observed.Ports[before] = *c.bridge, overlay.Port{}
+		}
+		m := newMemory()
+		m.Masters["veth1"] = remembered{Before: before, Ours: "cni0"}
+		m.restore(desired, observed)
+		if got := desired.Ports["veth1"]; got.Master != c.want || got.Hairpin {
+			t.Errorf("a port that was %s's becomes %+v, want a port of %q", before, got, c.want)
+		}
+	}
+}
+
 // TestRememberOnlyForeign: what goes with our own links has no value to put
 // back.
 func TestRememberOnlyForeign(t *testing.T) {

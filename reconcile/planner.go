@@ -292,7 +292,7 @@ func (w work) changes() []change.Change {
 }
 
 // without is a plan that leaves out the objects that wait. The rules are one
-// unit: if one of them waits, all do.
+// unit: when the time of one has come, all are written.
 func (p *Plan) without(waits func(change.Change) bool) *Plan {
 	if !slices.ContainsFunc(p.Changes, waits) {
 		return p
@@ -304,7 +304,7 @@ func (p *Plan) without(waits func(change.Change) bool) *Plan {
 			part.work.network.Ops = append(part.work.network.Ops, op)
 		}
 	}
-	if slices.ContainsFunc(p.work.rules.Changes(), waits) {
+	if !slices.ContainsFunc(p.work.rules.Changes(), func(c change.Change) bool { return !waits(c) }) {
 		part.work.rules = &nft.Plan{}
 	}
 	part.Changes = part.work.changes()
