@@ -15,7 +15,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -24,7 +23,6 @@ type daemon struct {
 	host
 	*reconcile.Daemon
 	file   string
-	routes chan netlink.RouteUpdate
 	handle *netlink.Handle
 }
 
@@ -32,7 +30,7 @@ type daemon struct {
 func newDaemon(b *testing.B, peers int) *daemon {
 	b.Helper()
 	c := newCluster(b, peers)
-	d := &daemon{host: newHost(b), file: filepath.Join(c.dir, "polder.hcl"), routes: make(chan netlink.RouteUpdate, 4*peers)}
+	d := &daemon{host: newHost(b), file: filepath.Join(c.dir, "polder.hcl")}
 	ctx, stop := context.WithCancel(context.Background())
 	opened, done := make(chan error), make(chan error)
 	go func() {
@@ -65,47 +63,62 @@ func newDaemon(b *testing.B, peers int) *daemon {
 		}
 		d.host.close()
 	})
-	d.await(func(e reconcile.Event) bool { return e.Type == reconcile.EventReady })
+	d.await(0, reconcile.EventReady)
 	return d
 }
 
-// witness listens to what becomes of the routes.
-func (d *daemon) witness() {
-	d.b.Helper()
-	ended := make(chan struct{})
-	d.b.Cleanup(func() { close(ended) })
-	err := d.ns.Do(func() error {
-		return netlink.RouteSubscribeWithOptions(d.routes, ended, netlink.RouteSubscribeOptions{ReceiveBufferSize: 4 << 20})
-	})
-	if err != nil {
-		d.b.Fatal(err)
-	}
-}
-
-func (d *daemon) await(is func(reconcile.Event) bool) {
+// await waits for the first event of a type after seq.
+func (d *daemon) await(seq uint64, of reconcile.EventType) reconcile.Event {
 	d.b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for e := range d.Journal().After(ctx, 0) {
-		if is(e) {
-			return
+	for e := range d.Journal().After(ctx, seq) {
+		if e.Type == of {
+			return e
 		}
 	}
-	d.b.Fatalf("waited in vain; %s", d.Condition())
+	d.b.Fatalf("waited in vain for %s; %s", of, d.Condition())
+	return reconcile.Event{}
+}
+
+// routes are what the kernel says of them.
+type routes struct {
+	b       *testing.B
+	updates chan netlink.RouteUpdate
+}
+
+// witness listens to what becomes of the routes.
+func (h host) witness() routes {
+	h.b.Helper()
+	r := routes{h.b, make(chan netlink.RouteUpdate, 20_000)}
+	ended := make(chan struct{})
+	h.b.Cleanup(func() { close(ended) })
+	err := h.ns.Do(func() error {
+		return netlink.RouteSubscribeWithOptions(r.updates, ended, netlink.RouteSubscribeOptions{ReceiveBufferSize: 4 << 20})
+	})
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	return r
 }
 
 // comes waits until the kernel tells that a route has come, and says when.
-func (d *daemon) comes(p netip.Prefix) time.Time {
-	d.b.Helper()
+func (r routes) comes(p netip.Prefix) time.Time { return r.next(unix.RTM_NEWROUTE, p) }
+
+// goes is the same of one that goes.
+func (r routes) goes(p netip.Prefix) time.Time { return r.next(unix.RTM_DELROUTE, p) }
+
+func (r routes) next(kind uint16, p netip.Prefix) time.Time {
+	r.b.Helper()
 	want, timeout := p.String(), time.After(20*time.Second)
 	for {
 		select {
-		case u := <-d.routes:
-			if u.Type == unix.RTM_NEWROUTE && u.Dst != nil && u.Dst.String() == want {
+		case u := <-r.updates:
+			if u.Type == kind && u.Dst != nil && u.Dst.String() == want {
 				return time.Now()
 			}
 		case <-timeout:
-			d.b.Fatalf("the route to %s did not come; %s", p, d.Condition())
+			r.b.Fatalf("waited in vain for the route to %s", p)
 		}
 	}
 }
@@ -113,12 +126,16 @@ func (d *daemon) comes(p netip.Prefix) time.Time {
 // latencies reports the median and the 99th percentile, and the daemon's CPU
 // time for one.
 func latencies(b *testing.B, took []time.Duration, cpu time.Duration) {
-	slices.Sort(took)
-	at := func(q float64) float64 { return milliseconds(took[int(q*float64(len(took)-1))]) }
-	b.ReportMetric(at(0.5), "p50-ms")
-	b.ReportMetric(at(0.99), "p99-ms")
+	b.ReportMetric(quantile(took, 0.5), "p50-ms")
+	b.ReportMetric(quantile(took, 0.99), "p99-ms")
 	b.ReportMetric(milliseconds(cpu)/float64(len(took)), "cpu-ms/event")
 	b.ReportMetric(0, "ns/op")
+}
+
+// quantile is in milliseconds.
+func quantile(took []time.Duration, q float64) float64 {
+	sorted := slices.Sorted(slices.Values(took))
+	return milliseconds(sorted[int(q*float64(len(sorted)-1))])
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -133,7 +150,7 @@ func BenchmarkRepair(b *testing.B) {
 	for _, peers := range []int{10, 5000} {
 		b.Run(fmt.Sprint(peers, " peers"), func(b *testing.B) {
 			d := newDaemon(b, peers)
-			d.witness()
+			routes := d.witness()
 			var took []time.Duration
 			before := self()
 			for i := range b.N {
@@ -143,7 +160,7 @@ func BenchmarkRepair(b *testing.B) {
 				if err := d.handle.RouteDel(&netlink.Route{Dst: dst}); err != nil {
 					b.Fatal(err)
 				}
-				took = append(took, d.comes(p).Sub(begin))
+				took = append(took, routes.comes(p).Sub(begin))
 				<-time.After(pause)
 			}
 			latencies(b, took, self()-before)
@@ -152,24 +169,28 @@ func BenchmarkRepair(b *testing.B) {
 }
 
 // BenchmarkSpecChange is a peer more in the file: the time from the file's
-// rename until the route to it is there, which is the last of its objects.
+// rename until the route to it is there, which is the last of its objects, and
+// how much of that had passed when the spec was read.
 func BenchmarkSpecChange(b *testing.B) {
 	for _, peers := range []int{10, 5000} {
 		b.Run(fmt.Sprint(peers, " peers"), func(b *testing.B) {
 			d := newDaemon(b, peers)
-			d.witness()
+			routes := d.witness()
 			with, without := specText(peers+1), specText(peers)
 			p := node{peers + 1}.subnet()
-			var took []time.Duration
+			var took, loaded []time.Duration
 			before := self()
 			for range b.N {
-				begin := d.save(with)
-				took = append(took, d.comes(p).Sub(begin))
 				seq := d.Journal().Last()
+				begin := d.save(with)
+				took = append(took, routes.comes(p).Sub(begin))
+				loaded = append(loaded, d.await(seq, reconcile.EventSpecLoaded).Time.Sub(begin))
 				d.save(without)
-				d.gone(seq, p)
+				routes.goes(p)
+				<-time.After(pause)
 			}
 			latencies(b, took, (self()-before)/2)
+			b.ReportMetric(quantile(loaded, 0.5), "loaded-p50-ms")
 		})
 	}
 }
@@ -187,67 +208,70 @@ func (d *daemon) save(text []byte) time.Time {
 	return time.Now()
 }
 
-// gone waits until the daemon has deleted a route.
-func (d *daemon) gone(seq uint64, p netip.Prefix) {
-	d.b.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for e := range d.Journal().After(ctx, seq) {
-		if e.Change != nil && e.Change.Action == change.Delete && e.Change.Kind == "route" && e.Change.Name == p.String() {
-			return
-		}
-	}
-	d.b.Fatalf("the route to %s stayed", p)
-}
-
-// BenchmarkIdle is what the daemon costs while nothing happens, as a share of
-// one CPU.
+// BenchmarkIdle is what a daemon costs while nothing happens, as a share of one
+// CPU.
 func BenchmarkIdle(b *testing.B) {
-	d := newDaemon(b, 5000)
-	const long = 10 * time.Second
-	before := self()
-	begin := time.Now()
-	<-time.After(long)
-	b.ReportMetric(100*(self()-before).Seconds()/time.Since(begin).Seconds(), "%cpu")
-	b.ReportMetric(0, "ns/op")
-	d.Condition()
+	b.Run("polder", func(b *testing.B) {
+		newDaemon(b, 5000)
+		idle(b, self)
+	})
+	b.Run("flanneld", func(b *testing.B) { idle(b, newFlannel(b, 5000).cpu) })
 }
 
-// BenchmarkForeign is what others' doings cost the daemon, beside what it costs
+func idle(b *testing.B, cpu func() time.Duration) {
+	const long = 30 * time.Second
+	before, begin := cpu(), time.Now()
+	<-time.After(long)
+	b.ReportMetric(100*(cpu()-before).Seconds()/time.Since(begin).Seconds(), "%cpu")
+	b.ReportMetric(0, "ns/op")
+}
+
+// foreign are others' doings, and how many events one is.
+var foreign = []struct {
+	name string
+	run  func(h host) time.Duration
+	each int
+}{
+	{"1,000 routes come and go", func(h host) time.Duration {
+		var routes strings.Builder
+		for i := range 1000 {
+			fmt.Fprintf(&routes, "route add 198.18.%d.%d/32 dev eth0\n", i/256, i%256)
+		}
+		add := routes.String()
+		return h.batch("ip", add) + h.batch("ip", strings.ReplaceAll(add, "route add", "route del"))
+	}, 2000},
+	{"nftables commits", func(h host) time.Duration {
+		return h.run("sh", "-ec", "for i in $(seq 100); do nft 'add table ip foreign; flush table ip foreign; add chain ip foreign c'; done")
+	}, 100},
+}
+
+// BenchmarkForeign is what others' doings cost a daemon, beside what it costs
 // those who do it.
 func BenchmarkForeign(b *testing.B) {
-	var routes strings.Builder
-	for i := range 1000 {
-		fmt.Fprintf(&routes, "route add 198.18.%d.%d/32 dev eth0\n", i/256, i%256)
-	}
-	add := routes.String()
-	for _, of := range []struct {
-		name string
-		run  func(h host) time.Duration
-		each int
-	}{
-		{"1,000 routes come and go", func(h host) time.Duration {
-			return h.batch("ip", add) + h.batch("ip", strings.ReplaceAll(add, "route add", "route del"))
-		}, 2000},
-		{"nftables commits", func(h host) time.Duration {
-			return h.run("sh", "-ec", "for i in $(seq 100); do nft 'add table ip foreign; flush table ip foreign; add chain ip foreign c'; done")
-		}, 100},
-	} {
-		b.Run(of.name, func(b *testing.B) {
+	for _, of := range foreign {
+		b.Run(of.name+"/polder", func(b *testing.B) {
 			d := newDaemon(b, 5000)
 			rounds := total(d.Condition())
-			before := self()
-			var theirs time.Duration
-			for range b.N {
-				theirs += of.run(d.host)
-			}
-			ours := self() - before
-			b.ReportMetric(float64(ours.Microseconds())/float64(b.N*of.each), "us/event")
-			b.ReportMetric(ours.Seconds()/theirs.Seconds(), "daemon/them")
+			bother(b, d.host, self, of.run, of.each)
 			b.ReportMetric(float64(total(d.Condition())-rounds), "rounds")
-			b.ReportMetric(0, "ns/op")
+		})
+		b.Run(of.name+"/flanneld", func(b *testing.B) {
+			f := newFlannel(b, 5000)
+			bother(b, f.host, f.cpu, of.run, of.each)
 		})
 	}
+}
+
+func bother(b *testing.B, h host, cpu func() time.Duration, run func(host) time.Duration, each int) {
+	before := cpu()
+	var theirs time.Duration
+	for range b.N {
+		theirs += run(h)
+	}
+	ours := cpu() - before
+	b.ReportMetric(float64(ours.Microseconds())/float64(b.N*each), "us/event")
+	b.ReportMetric(ours.Seconds()/theirs.Seconds(), "daemon/them")
+	b.ReportMetric(0, "ns/op")
 }
 
 func total(c reconcile.Condition) (n uint64) {

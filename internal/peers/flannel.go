@@ -210,6 +210,16 @@ func (f *Flannel) Stop(node string) {
 	delete(f.running, node)
 }
 
+// CPU is the CPU time that flanneld on a node has used up to now.
+func (f *Flannel) CPU(node string) time.Duration {
+	f.t.Helper()
+	used, err := f.running[node].cpu()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return used
+}
+
 // Await waits until every node that runs has a route to each other node that it
 // has been told of, and no more. flannel writes a peer's route after everything
 // else about the peer.

@@ -102,6 +102,27 @@ func (p *process) stop() error {
 	return nil
 }
 
+// cpu is the CPU time of all threads up to now, as the scheduler counts it
+// (sched-stats.rst of the kernel: the first field of schedstat, in ns).
+func (p *process) cpu() (used time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range threads {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			return 0, err
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(b), &ns); err != nil {
+			return 0, fmt.Errorf("%s: %w", t, err)
+		}
+		used += time.Duration(ns)
+	}
+	return used, nil
+}
+
 // tail is the end of what the daemon wrote.
 func (p *process) tail() string {
 	const most = 4 << 10
