@@ -119,36 +119,37 @@ func (h host) reattach() {
 // TestDamageIsSeenAndRepaired does each damage by itself: the plan sees it and
 // the apply undoes it, in one go.
 func TestDamageIsSeenAndRepaired(t *testing.T) {
+	h, sp, whole := damagedHost(t)
 	for _, d := range damages {
-		t.Run(d.name, func(t *testing.T) {
-			h, sp, whole := damagedHost(t)
-			h.sh(d.command)
-			plan := h.plan(sp)
-			if len(plan.Ops) == 0 {
-				t.Fatal("the plan does not see it")
-			}
-			h.apply(plan)
-			h.expectEmpty(h.plan(sp))
-			h.reattach()
-			h.converge(sp)
-			if after := h.snapshot(); after != whole {
-				t.Errorf("repaired by\n%s\nthe state is\n%s\nand was\n%s", plan.text(), after, whole)
-			}
-		})
+		h.sh(d.command)
+		plan := h.plan(sp)
+		if len(plan.Ops) == 0 {
+			t.Errorf("%s: the plan does not see it", d.name)
+		}
+		h.apply(plan)
+		h.expectEmpty(h.plan(sp))
+		h.reattach()
+		h.converge(sp)
+		if after := h.snapshot(); after != whole {
+			t.Errorf("%s: repaired by\n%s\nthe state is\n%s\nand was\n%s", d.name, plan.text(), after, whole)
+			h, sp, whole = damagedHost(t) // for the next
+		}
 	}
 }
 
 // TestDamageTogether does several at once.
 func TestDamageTogether(t *testing.T) {
+	h, sp, whole := damagedHost(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		h, sp, whole := damagedHost(t)
 		var done []string
+		var commands strings.Builder
 		for i := range rapid.IntRange(2, 6).Draw(rt, "damages") {
 			d := rapid.SampledFrom(damages).Draw(rt, fmt.Sprint("damage ", i))
 			// One may leave nothing for the next to break.
-			h.sh("(" + d.command + ") 2>/dev/null || true")
+			fmt.Fprintf(&commands, "(%s) 2>/dev/null || true\n", d.command)
 			done = append(done, d.name)
 		}
+		h.sh(commands.String())
 		plan := h.plan(sp)
 		h.apply(plan)
 		if again := h.plan(sp); len(again.Ops) > 0 {
@@ -157,7 +158,9 @@ func TestDamageTogether(t *testing.T) {
 		h.reattach()
 		h.converge(sp)
 		if after := h.snapshot(); after != whole {
-			rt.Errorf("after %s, repaired by\n%s\nthe state is\n%s\nand was\n%s", strings.Join(done, "; "), plan.text(), after, whole)
+			before := whole
+			h, sp, whole = damagedHost(t) // for the next
+			rt.Errorf("after %s, repaired by\n%s\nthe state is\n%s\nand was\n%s", strings.Join(done, "; "), plan.text(), after, before)
 		}
 	})
 }

@@ -18,8 +18,8 @@ func TestKilledBetweenOperations(t *testing.T) {
 	if count < 20 {
 		t.Fatalf("the plan has %d operations only", count)
 	}
+	h := newHost(t)
 	for done := range count {
-		h := newHost(t)
 		h.converge(from.spec())
 		plan := h.plan(to.spec())
 		plan.Ops = plan.Ops[:done]
