@@ -112,7 +112,8 @@ func tooDeepJSON(s source) *hcl.Diagnostic {
 			if json.Unmarshal(s.text[at.Byte:at.Byte+length], &template) != nil {
 				break // which the parser reports
 			}
-			if tokens, _ := hclsyntax.LexTemplate([]byte(template), s.name, at); tooDeep(tokens) != nil {
+			tokens, _ := hclsyntax.LexTemplate([]byte(template), s.name, at)
+			if tooDeep(tokens) != nil {
 				depth = maxNesting + 1
 			}
 		}
