@@ -73,6 +73,12 @@ func (s *subscription) end() {
 	}
 }
 
+// swarm is how long a stream lets notifications gather after it has delivered
+// some. They come in swarms, when a routing daemon flaps a table's routes, and
+// to wake two goroutines for each costs more than to look at it. The first of a
+// swarm does not wait; and a round waits longer for more, see roundQuiet.
+const swarm = 500 * time.Microsecond
+
 // networkStream delivers the notifications of rtnetlink.
 type networkStream struct{ networkEvents }
 
@@ -93,6 +99,7 @@ func (s networkStream) deliver(ctx context.Context, box *mailbox) error {
 		if full {
 			return overlay.ErrLost
 		}
+		time.Sleep(swarm)
 	}
 }
 
