@@ -102,11 +102,18 @@ func newCrew(t *testing.T, c cluster) *crew {
 // daemon has done what there was to do.
 func (c *crew) expectWhole(node, after string) {
 	c.t.Helper()
-	at := c.at[node]
-	c.daemons[node].settle(c.editions[at].spec, after)
-	if now := c.settled(node); now != c.whole[at][node] {
-		c.t.Fatalf("after %s %s is\n%s%s", after, node, difference(c.whole[at][node], now), c.daemons[node].log.tail())
+	at, d := c.at[node], c.daemons[node]
+	var now string
+	for begin := time.Now(); time.Since(begin) < endurance; {
+		// A plan may find nothing because the daemon has yet to read a spec that
+		// was in the file a moment ago.
+		d.settle(c.editions[at].spec, after)
+		if now = c.settled(node); now == c.whole[at][node] {
+			return
+		}
+		d.pause()
 	}
+	c.t.Fatalf("after %s %s is\n%s%s", after, node, difference(c.whole[at][node], now), d.log.tail())
 }
 
 // change saves the other edition.
