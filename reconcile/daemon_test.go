@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,27 @@ func TestALinkEventHurriesWhatWaits(t *testing.T) {
 		h.refused = nil
 		h.do(func() { h.network.SetUp("eth0", true) })
 		h.settle()
+		h.inSync()
+	})
+}
+
+// TestANewLinkHurriesWhatWaits: what could not be written to a link that went
+// away meanwhile is written with the new one.
+func TestANewLinkHurriesWhatWaits(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		from := h.journal.Last()
+		var once sync.Once
+		h.before = func(access string) {
+			if access == "apply" {
+				once.Do(func() { h.damage("ip link del polder.1") })
+			}
+		}
+		h.damage("ip link set cni0 mtu") // so that links are read again, and the deletion is no news
+		h.damage("bridge fdb del")
+		h.settle()
+		if len(h.events(from, EventFailed)) == 0 {
+			t.Errorf("nothing was written to the dying link:\n%s", h.story(from))
+		}
 		h.inSync()
 	})
 }

@@ -99,7 +99,10 @@ func (s networkStream) deliver(ctx context.Context, box *mailbox) error {
 		if full {
 			return overlay.ErrLost
 		}
-		time.Sleep(swarm)
+		select {
+		case <-time.After(swarm):
+		case <-ctx.Done():
+		}
 	}
 }
 
