@@ -171,7 +171,7 @@ const (
 // Verdict ends the rule: the packet's fate, or the chain to go on with.
 type Verdict struct {
 	Kind  VerdictKind
-	Chain string // of jump and goto
+	Chain string `json:",omitzero"` // of jump and goto
 }
 
 // Verdicts that need no chain.

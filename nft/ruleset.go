@@ -72,13 +72,13 @@ type Table struct {
 	Name   string
 	// Dormant takes all base chains off their hooks (NFT_TABLE_F_DORMANT). We
 	// never want it, but somebody may set it on our table.
-	Dormant  bool
-	Chains   []Chain
-	Sets     []Set
-	Counters []string // named counters; their values are not part of a ruleset
+	Dormant  bool     `json:",omitzero"`
+	Chains   []Chain  `json:",omitzero"`
+	Sets     []Set    `json:",omitzero"`
+	Counters []string `json:",omitzero"` // named counters; their values are not part of a ruleset
 	// Objects are stateful objects of other kinds than counters, as "quota q".
 	// We never make any: those read back are removed.
-	Objects []Object
+	Objects []Object `json:",omitzero"`
 }
 
 // ID is what identifies the table.
@@ -105,8 +105,8 @@ type Object struct {
 // and map elements jump to.
 type Chain struct {
 	Name  string
-	Base  *Base // nil: a regular chain
-	Rules []Rule
+	Base  *Base  `json:",omitzero"` // nil: a regular chain
+	Rules []Rule `json:",omitzero"`
 }
 
 func (c Chain) key() string { return c.Name }

@@ -16,16 +16,16 @@ type Set struct {
 	Key []Type
 	// Interval sets hold prefixes and ranges. A single-field one is a tree; a
 	// concatenation with intervals costs a packet time linear in its members.
-	Interval bool
+	Interval bool `json:",omitzero"`
 	// Verdicts makes it a verdict map.
-	Verdicts bool
+	Verdicts bool `json:",omitzero"`
 	// Elements are sorted by key and do not overlap. Neighbours (two adjacent
 	// /24) stay two elements: the kernel's auto-merge is never used.
-	Elements []Element
+	Elements []Element `json:",omitzero"`
 	// Other describes properties read back that we never write ("timeout",
 	// "size 3"). It is empty in a set of ours, so that any such property is a
 	// difference.
-	Other string
+	Other string `json:",omitzero"`
 }
 
 func (s Set) key() string { return s.Name }
@@ -46,11 +46,11 @@ type Element struct {
 	Key Data
 	// To is the last key that belongs to the element, field by field in a
 	// concatenation. Empty: the element is exactly Key.
-	To Data
+	To Data `json:",omitzero"`
 	// Verdict is the value in a verdict map.
-	Verdict Verdict
+	Verdict Verdict `json:",omitzero"`
 	// Other describes what we never write ("timeout"), as in a Set.
-	Other string
+	Other string `json:",omitzero"`
 }
 
 // Exact is the element of one key.
