@@ -35,7 +35,7 @@ func (j *Journal) Each(f func(Event)) {
 	j.each = f
 }
 
-func (j *Journal) add(e Event) Event {
+func (j *Journal) add(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.last++
@@ -46,7 +46,6 @@ func (j *Journal) add(e Event) Event {
 	}
 	close(j.more)
 	j.more = make(chan struct{})
-	return e
 }
 
 // Last is the sequence number of the latest event, 0 before the first.
