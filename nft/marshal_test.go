@@ -139,9 +139,8 @@ func TestMarshalRefusesTheUnknown(t *testing.T) {
 // FuzzUnmarshal: what is accepted is what would be written, and can be shown and
 // compared. The head is right, or nothing would be looked at.
 func FuzzUnmarshal(f *testing.F) {
-	whole := marshalled(f, Ruleset{sample()})
-	_, tables, _ := bytes.Cut(whole, []byte("\n"))
-	f.Add(bytes.TrimSuffix(tables, []byte("\n")))
+	// Seeds are small: the fuzzer makes whatever it likes of them smaller still.
+	f.Add([]byte(`[{"Family":"inet","Name":"polder","Chains":[{"Name":"c","Base":{"Type":"filter","Hook":"input","Priority":0,"Policy":"drop"},"Rules":[{"Exprs":[{"ct":{"Key":0,"Dir":0,"Reg":0}},{"verdict":{"Kind":1}}]}]}],"Counters":["hits"]}]`))
 	f.Add([]byte(`[{"Family":"bridge","Name":"polder","Chains":[{"Name":"c","Rules":[{"Exprs":[{"cmp":{"Data":"0a"}}],"Comment":"x"}]}],"Sets":[{"Name":"s","Key":["ipv4_addr"],"Interval":true,"Elements":[{"Key":"0a000000","To":"0a0000ff"}]}]}]`))
 	f.Fuzz(func(t *testing.T, tables []byte) {
 		if _, err := Unmarshal(tables); err == nil && len(tables) < 64 {

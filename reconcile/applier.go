@@ -73,10 +73,11 @@ var (
 // error is for what concerns the whole: the end of ctx, or a second reading
 // that failed; what was done until then is in the result.
 //
-// Rules come before the network that they guard, and go after it.
+// Rules come before the network that they guard, and go after it. Those in force
+// then are kept for Boot.
 func (a *Applier) Apply(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
-	result, _, err := a.carryOut(ctx, plan, report, everything)
-	return result, err
+	result, after, err := a.carryOut(ctx, plan, report, everything)
+	return result, errors.Join(err, a.keep(after))
 }
 
 // carryOut is Apply. What is read again afterwards is what its caller says; it

@@ -17,6 +17,7 @@ type DaemonOptions struct {
 	Source   Source
 	Node     string
 	StateDir string
+	BootDir  string // "": no ruleset is kept for Boot
 	// Notify tells the service manager (sd_notify(3)); nil: there is none.
 	Notify func(state string) error
 	// Watchdog is how often the service manager wants to hear of us; 0: never.
@@ -45,6 +46,7 @@ type Daemon struct {
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
 	retries       retries
+	keeper        keeper
 	unkept        *spec.Config // in force, but a restart would not find it; nil: it would
 	now           Condition    // published at the end of each step
 	sysctlsDue    time.Time
@@ -81,7 +83,7 @@ const (
 // OpenDaemon opens a daemon for the calling thread's network namespace. The
 // error is ErrBusy while another polder has it.
 func OpenDaemon(o DaemonOptions) (*Daemon, error) {
-	a, err := OpenApplier(Options{Node: o.Node, StateDir: o.StateDir})
+	a, err := OpenApplier(Options{Node: o.Node, StateDir: o.StateDir, BootDir: o.BootDir})
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +100,7 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 		requests: make(chan request), stopped: make(chan struct{}),
 		limiter: rate.NewLimiter(roundShare, roundBurst),
 		retries: retries{},
+		keeper:  keeper{failed: retries{}},
 		foreign: true,
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
@@ -134,8 +137,12 @@ func (d *Daemon) Run(ctx context.Context) {
 		if err := s.start(ctx, d.box); err != nil {
 			d.journal.add(Event{Type: EventError, Err: err.Error()})
 		}
-		defer s.end()
 	}
+	defer func() {
+		for _, s := range d.subscriptions {
+			s.end()
+		}
+	}()
 	d.adopt(first)
 	d.because(CauseStart, everything, time.Now())
 	d.checkDue = time.Now().Add(checkEvery)
@@ -145,6 +152,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	d.journal.add(Event{Type: EventStopping})
 	d.notify("STOPPING=1")
 	watch.Wait()
+	d.keepLast()
 }
 
 // loop is the daemon's life.
@@ -169,6 +177,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		if d.due(now) {
 			d.round(ctx)
 		}
+		d.keepRuleset(now)
 		d.publish()
 		alarm.Reset(time.Until(d.next()))
 	}
@@ -223,6 +232,9 @@ func (d *Daemon) next() time.Time {
 	}
 	if !d.working() {
 		return at
+	}
+	if d.outlived() && d.keeper.writing == nil {
+		sooner(d.keeper.due)
 	}
 	sooner(d.checkDue)
 	sooner(d.sysctlsDue)

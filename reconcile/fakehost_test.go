@@ -79,8 +79,7 @@ type fakeHost struct {
 	dir    string
 	told   []string // by the daemon to the service manager
 	stop   context.CancelFunc
-	done   chan struct{}
-	killed bool
+	done   chan struct{} // closed when it has ended
 }
 
 var underlayAddress = netip.MustParsePrefix("192.0.2.11/24")
@@ -102,7 +101,7 @@ func (h *fakeHost) open(o DaemonOptions) {
 		h.told = append(h.told, state)
 		return nil
 	}
-	planner := &Planner{Options{Node: "n1", StateDir: h.dir}, fakeNetwork{h.fakeKernel}, fakeRuleset{h.fakeKernel}}
+	planner := &Planner{Options{Node: "n1", StateDir: h.dir, BootDir: o.BootDir}, fakeNetwork{h.fakeKernel}, fakeRuleset{h.fakeKernel}}
 	applier := &Applier{Planner: planner, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
 	h.Daemon = newDaemon(o, h.source, applier, h.offers())
 }
@@ -114,10 +113,8 @@ func (h *fakeHost) run(o DaemonOptions) {
 	ctx, h.stop = context.WithCancel(context.Background())
 	h.done = make(chan struct{})
 	go func() {
-		h.killed = true
-		defer close(h.done)
+		defer close(h.done) // also when it is killed
 		h.Daemon.Run(ctx)
-		h.killed = false
 	}()
 	synctest.Wait()
 }
@@ -159,7 +156,7 @@ func (h *fakeHost) inSync() {
 func (h *fakeHost) plan() *Plan {
 	h.t.Helper()
 	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
-	p := &Planner{Options{h.source.current.config.Spec, "n1", h.dir}, fakeNetwork{quiet}, fakeRuleset{quiet}}
+	p := &Planner{Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, fakeNetwork{quiet}, fakeRuleset{quiet}}
 	plan, err := p.Plan(context.Background(), ModeApply)
 	if err != nil {
 		h.t.Fatal(err)

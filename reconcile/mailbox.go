@@ -28,6 +28,7 @@ type mail struct {
 	// troubles are errors that somebody should hear of.
 	troubles []error
 	spec     *loaded // the latest
+	kept     *keepResult
 }
 
 // loss says that a subscription ended, or skipped something.

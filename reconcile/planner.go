@@ -22,6 +22,7 @@ type Options struct {
 	Spec     *spec.Spec // nil: none is needed, for ModeDestroy and ModeRelease
 	Node     string     // which of the spec's nodes this host is
 	StateDir string     // where values from before polder are kept
+	BootDir  string     // where the ruleset in force is kept for Boot; "": nowhere
 }
 
 // Planner reads the kernel and plans. It holds no handle that can write.

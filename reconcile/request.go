@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -44,16 +43,7 @@ func (d *Daemon) Ping(ctx context.Context) error {
 
 // ID identifies what a plan does: two plans with one ID do the same.
 func (p *Plan) ID() string {
-	b, err := json.Marshal(struct {
-		Mode    Mode
-		Node    string
-		Changes any
-	}{p.Mode, p.Node, p.Changes})
-	if err != nil {
-		// Strings, numbers and booleans are always marshalled.
-		panic(err)
-	}
-	sum := sha256.Sum256(b)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%#v %#v %#v", p.Mode, p.Node, p.Changes))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -123,14 +113,17 @@ func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) 
 	}
 	d.now.Held = held
 	clear(d.retries)
-	result, err := d.applier.Apply(ctx, plan, func(o Outcome) {
+	d.settleKeeper()
+	result, after, err := d.applier.carryOut(ctx, plan, func(o Outcome) {
 		r.outcome(o)
 		report(o)
-	})
+	}, everything)
 	if held != "" {
+		err = errors.Join(err, d.applier.keep(after)) // which there is no more
 		d.now.InSync, d.now.Since = false, time.Now()
 		d.now.Conflicts, d.now.Warnings = nil, nil
 		clear(d.retries)
+		clear(d.keeper.failed)
 		d.view = nil
 		return result, err
 	}

@@ -30,6 +30,9 @@ func (d *Daemon) open(m mail) {
 	if m.spec != nil {
 		d.adopt(m.spec)
 	}
+	if m.kept != nil {
+		d.wasKept(*m.kept)
+	}
 	d.openEvents(m)
 	d.openCommits(m)
 }
@@ -229,7 +232,7 @@ func (d *Daemon) conflicts(now []change.Conflict) {
 // of it.
 func (d *Daemon) publish() {
 	c := d.now
-	c.Failures = d.retries.list()
+	c.Failures = append(d.retries.list(), d.keeper.failed.list()...)
 	c.Counters.Changes = maps.Clone(c.Counters.Changes)
 	c.Counters.Rounds = maps.Clone(c.Counters.Rounds)
 	d.condition.Store(&c)

@@ -454,7 +454,7 @@ func (m *transitions) fromScratch() string {
 		m.rt.Fatal(err)
 	}
 	a := &Applier{
-		Planner: &Planner{Options{m.good.config.Spec, "n1", dir}, fakeNetwork{k}, fakeRuleset{k}},
+		Planner: &Planner{Options{Spec: m.good.config.Spec, Node: "n1", StateDir: dir}, fakeNetwork{k}, fakeRuleset{k}},
 		network: fakeNetwork{k}, ruleset: fakeRuleset{k},
 	}
 	plan, err := a.Plan(context.Background(), ModeApply)
