@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
 	}{
 		{"spec", a.specPath, daemon.Spec.Path, true},
 		{"state-dir", a.stateDir, daemon.StateDir, true},
+		{"boot-dir", a.bootDir, daemon.BootDir, true},
 		{"node", a.node, daemon.Node, false},
 	} {
 		if !cmd.Flags().Changed(flag.name) {
@@ -75,7 +77,7 @@ func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
 		}
 		if flag.given != flag.has {
 			return fmt.Errorf("--%s is %s, but that of the daemon (pid %d) is %s: leave it out, or stop the daemon",
-				flag.name, flag.given, daemon.PID, flag.has)
+				flag.name, flag.given, daemon.PID, cmp.Or(flag.has, "none"))
 		}
 	}
 	for _, name := range []string{"var", "var-file"} {

@@ -48,7 +48,8 @@ func (a *app) options() (reconcile.Options, error) {
 		}
 		return reconcile.Options{}, errors.Join(a.printDiagnostics(config, diags), exitError)
 	}
-	return reconcile.Options{Spec: config.Spec, Node: node, StateDir: a.stateDir}, nil
+	bootDir, err := a.bootDirectory()
+	return reconcile.Options{Spec: config.Spec, Node: node, StateDir: a.stateDir, BootDir: bootDir}, err
 }
 
 // optionsWithoutSpec are for what works by the marks in the kernel. A spec is
@@ -58,7 +59,11 @@ func (a *app) optionsWithoutSpec(cmd *cobra.Command) (reconcile.Options, error) 
 		return a.options()
 	}
 	node, err := a.nodeName()
-	return reconcile.Options{Node: node, StateDir: a.stateDir}, err
+	if err != nil {
+		return reconcile.Options{}, err
+	}
+	bootDir, err := a.bootDirectory()
+	return reconcile.Options{Node: node, StateDir: a.stateDir, BootDir: bootDir}, err
 }
 
 func (a *app) printDiagnostics(config *spec.Config, diags hcl.Diagnostics) error {

@@ -28,6 +28,7 @@ type app struct {
 	specPath string
 	node     string
 	stateDir string
+	bootDir  string
 	vars     []string
 	varFiles []string
 	noColor  bool
@@ -107,6 +108,7 @@ runs. Objects that are not polder's are never changed.`,
 	flags.StringVar(&a.specPath, "spec", "/etc/polder", "`PATH` of the spec, a file or a folder")
 	flags.StringVar(&a.node, "node", "", "`NAME` of this node in the spec (default the hostname)")
 	flags.StringVar(&a.stateDir, "state-dir", "/run/polder", "`DIR` that keeps what destroy puts back")
+	flags.StringVar(&a.bootDir, "boot-dir", "", "`DIR` that keeps the ruleset in force for boot (default systemd's $STATE_DIRECTORY, or none)")
 	flags.StringArrayVar(&a.vars, "var", nil, "set a variable of the spec: `NAME=VALUE`; may be repeated")
 	flags.StringArrayVar(&a.varFiles, "var-file", nil, "set variables from a `FILE`; may be repeated")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours, as with NO_COLOR in the environment")
@@ -119,6 +121,7 @@ runs. Objects that are not polder's are never changed.`,
 		newReleaseCommand(a),
 		newStatusCommand(a),
 		newRunCommand(a),
+		newBootCommand(a),
 		newEventsCommand(a),
 		newFmtCommand(a),
 		newNodeCommand(a),

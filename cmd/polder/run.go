@@ -110,6 +110,9 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 	if o.StateDir, err = filepath.Abs(a.stateDir); err != nil {
 		return o, err
 	}
+	if o.BootDir, err = a.bootDirectory(); err != nil {
+		return o, err
+	}
 	o.Source.Inputs = a.inputs()
 	o.Notify = notify
 	if o.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
@@ -129,6 +132,9 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	attributes := []slog.Attr{
 		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
 		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
+	}
+	if o.BootDir != "" {
+		attributes = append(attributes, slog.String("boot_dir", o.BootDir))
 	}
 	if scrapes != nil {
 		attributes = append(attributes, slog.String("listen", scrapes.Addr().String()))
@@ -156,7 +162,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	parts.Go(func() { logEvents(log, unlogged.Batches()) })
 	serve("control socket", func(ctx context.Context) error {
-		return control.NewServer(d, d.Journal(), view.Process{PID: os.Getpid(), StateDir: o.StateDir}).Serve(ctx, commands)
+		return control.NewServer(d, d.Journal(), view.Process{PID: os.Getpid(), StateDir: o.StateDir, BootDir: o.BootDir}).Serve(ctx, commands)
 	})
 	if scrapes != nil {
 		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, scrapes) })

@@ -85,7 +85,9 @@ func serve(t *testing.T, d Daemon, j Journal) (*Client, view.Condition) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
-	go func() { ended <- NewServer(d, j, view.Process{PID: 4711, StateDir: "/run/polder"}).Serve(ctx, l) }()
+	go func() {
+		ended <- NewServer(d, j, view.Process{PID: 4711, StateDir: "/run/polder", BootDir: "/var/lib/polder"}).Serve(ctx, l)
+	}()
 	c, condition, err := dialClient(t.Context(), socket)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +107,7 @@ func TestCondition(t *testing.T) {
 		Node: "n1", Spec: reconcile.SpecCondition{Path: "/etc/polder", Loaded: loaded, Err: errors.New("line 3")}, Held: reconcile.ModeRelease,
 	}}
 	_, c := serve(t, d, events{last: 9})
-	if c.PID != 4711 || c.StateDir != "/run/polder" || c.Node != "n1" || c.LastEvent != 9 || c.Held != reconcile.ModeRelease ||
+	if c.PID != 4711 || c.StateDir != "/run/polder" || c.BootDir != "/var/lib/polder" || c.Node != "n1" || c.LastEvent != 9 || c.Held != reconcile.ModeRelease ||
 		!c.Spec.Loaded.Equal(loaded) || c.Spec.Error != "line 3" {
 		t.Errorf("got %+v", c)
 	}

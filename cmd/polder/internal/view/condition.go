@@ -23,6 +23,7 @@ type Condition struct {
 	Started       time.Time         `json:"started"`
 	Node          string            `json:"node"`
 	StateDir      string            `json:"state_dir"`
+	BootDir       string            `json:"boot_dir,omitempty"` // absent: no ruleset is kept for a boot
 	Spec          SpecCondition     `json:"spec"`
 	InSync        bool              `json:"in_sync"`
 	Since         time.Time         `json:"since"` // since when it is in sync, or is not
@@ -65,13 +66,14 @@ type ChangeCount struct {
 type Process struct {
 	PID      int
 	StateDir string
+	BootDir  string
 }
 
 // NewCondition is the model of a daemon's condition at an instant.
 func NewCondition(c reconcile.Condition, p Process, lastEvent uint64, now time.Time) Condition {
 	model := Condition{
 		FormatVersion: FormatVersion, Type: "condition",
-		Time: now, PID: p.PID, Started: c.Started, Node: c.Node, StateDir: p.StateDir,
+		Time: now, PID: p.PID, Started: c.Started, Node: c.Node, StateDir: p.StateDir, BootDir: p.BootDir,
 		Spec:   SpecCondition{Path: c.Spec.Path, Loaded: c.Spec.Loaded, Restored: c.Spec.Restored},
 		InSync: c.InSync, Since: c.Since, Ready: c.Ready, Held: c.Held,
 		Failures: []Failure{}, Conflicts: orEmpty(c.Conflicts), Warnings: orEmpty(c.Warnings),
