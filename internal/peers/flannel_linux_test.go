@@ -98,6 +98,14 @@ func TestFlannel(t *testing.T) {
 		t.Errorf("%d of 4 routes are left without flannel", n)
 	}
 	f.Start("n1")
+	// flanneld hears of what goes once it watches. That it does is seen by one
+	// that comes: the routes to the others are there from before.
+	f.Announce(&spec.Node{
+		Name:      "n4",
+		Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr("192.0.2.14")}, {Addr: netip.MustParseAddr("2001:db8::14")}},
+		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.244.4.0/24"), netip.MustParsePrefix("fd00:10:244:4::/64")},
+	}, spec.MAC{0x02, 0, 0, 0, 0, 0x14})
+	f.Await()
 	f.Withdraw(peer)
 	f.Await()
 	if fdb := show("bridge fdb"); strings.Contains(fdb, mac.String()) {
