@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/poldernet/polder/internal/peers"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -27,9 +28,9 @@ type daemon struct {
 }
 
 // newDaemon starts a daemon and waits until it is in sync.
-func newDaemon(b *testing.B, peers int) *daemon {
+func newDaemon(b *testing.B, count int) *daemon {
 	b.Helper()
-	c := newCluster(b, peers)
+	c := newCluster(b, count)
 	d := &daemon{host: newHost(b), file: filepath.Join(c.dir, "polder.hcl")}
 	ctx, stop := context.WithCancel(context.Background())
 	opened, done := make(chan error), make(chan error)
@@ -147,14 +148,14 @@ const pause = 100 * time.Millisecond
 // BenchmarkRepair is a peer's route deleted by somebody, among so many peers:
 // the time until it is there again.
 func BenchmarkRepair(b *testing.B) {
-	for _, peers := range []int{10, 5000} {
-		b.Run(fmt.Sprint(peers, " peers"), func(b *testing.B) {
-			d := newDaemon(b, peers)
+	for _, count := range []int{10, 5000} {
+		b.Run(fmt.Sprint(count, " peers"), func(b *testing.B) {
+			d := newDaemon(b, count)
 			routes := d.witness()
 			var took []time.Duration
 			before := self()
 			for i := range b.N {
-				p := node{1 + i%peers}.subnet()
+				p := node{1 + i%count}.subnet()
 				dst := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
 				begin := time.Now()
 				if err := d.handle.RouteDel(&netlink.Route{Dst: dst}); err != nil {
@@ -172,12 +173,12 @@ func BenchmarkRepair(b *testing.B) {
 // rename until the route to it is there, which is the last of its objects, and
 // how much of that had passed when the spec was read.
 func BenchmarkSpecChange(b *testing.B) {
-	for _, peers := range []int{10, 5000} {
-		b.Run(fmt.Sprint(peers, " peers"), func(b *testing.B) {
-			d := newDaemon(b, peers)
+	for _, count := range []int{10, 5000} {
+		b.Run(fmt.Sprint(count, " peers"), func(b *testing.B) {
+			d := newDaemon(b, count)
 			routes := d.witness()
-			with, without := specText(peers+1), specText(peers)
-			p := node{peers + 1}.subnet()
+			with, without := specText(count+1), specText(count)
+			p := node{count + 1}.subnet()
 			var took, loaded []time.Duration
 			before := self()
 			for range b.N {
@@ -215,7 +216,9 @@ func BenchmarkIdle(b *testing.B) {
 		newDaemon(b, 5000)
 		idle(b, self)
 	})
-	b.Run("flanneld", func(b *testing.B) { idle(b, newFlannel(b, 5000).cpu) })
+	for _, rules := range []peers.Rules{peers.IPTables, peers.NFTables} {
+		b.Run("flanneld, "+string(rules), func(b *testing.B) { idle(b, newFlannel(b, 5000, rules).cpu) })
+	}
 }
 
 func idle(b *testing.B, cpu func() time.Duration) {
@@ -256,7 +259,7 @@ func BenchmarkForeign(b *testing.B) {
 			b.ReportMetric(float64(total(d.Condition())-rounds), "rounds")
 		})
 		b.Run(of.name+"/flanneld", func(b *testing.B) {
-			f := newFlannel(b, 5000)
+			f := newFlannel(b, 5000, peers.IPTables)
 			bother(b, f.host, f.cpu, of.run, of.each)
 		})
 	}

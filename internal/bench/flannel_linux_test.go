@@ -18,14 +18,14 @@ type flannel struct {
 	spec *spec.Spec
 }
 
-func newFlannel(b *testing.B, count int) flannel {
+func newFlannel(b *testing.B, count int, rules peers.Rules) flannel {
 	b.Helper()
 	s := newCluster(b, count).spec
 	f := flannel{host: newHost(b), spec: s}
 	b.Cleanup(f.host.close)
 	// flanneld looks for the interface of the default route.
 	f.run("ip", "route", "add", "default", "via", node{1}.address().String())
-	f.Flannel = peers.StartFlannel(b, s, map[string]*lab.Namespace{"n0": f.ns}, peers.NFTables)
+	f.Flannel = peers.StartFlannel(b, s, map[string]*lab.Namespace{"n0": f.ns}, rules)
 	for _, n := range s.Nodes[1:] {
 		f.Announce(n, s.VTEPMAC(n, spec.IPv4))
 	}
@@ -41,7 +41,7 @@ func (f flannel) cpu() time.Duration { return f.CPU("n0") }
 func BenchmarkLease(b *testing.B) {
 	for _, count := range []int{10, 5000} {
 		b.Run(fmt.Sprint(count, " peers"), func(b *testing.B) {
-			f := newFlannel(b, count)
+			f := newFlannel(b, count, peers.IPTables)
 			routes := f.witness()
 			n := &spec.Node{
 				Name:      node{count + 1}.name(),

@@ -210,7 +210,8 @@ func (f *Flannel) Stop(node string) {
 	delete(f.running, node)
 }
 
-// CPU is the CPU time that flanneld on a node has used up to now.
+// CPU is the CPU time that flanneld on a node has used up to now, with the
+// programs that it has run.
 func (f *Flannel) CPU(node string) time.Duration {
 	f.t.Helper()
 	used, err := f.running[node].cpu()

@@ -1,12 +1,14 @@
 package peers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -102,10 +104,12 @@ func (p *process) stop() error {
 	return nil
 }
 
-// cpu is the CPU time of all threads up to now, as the scheduler counts it
-// (sched-stats.rst of the kernel: the first field of schedstat, in ns).
+// cpu is the CPU time up to now of all threads, as the scheduler counts it
+// (sched-stats.rst of the kernel: the first field of schedstat, in ns), and of
+// the programs that it has run (proc_pid_stat(5): fields 16 and 17).
 func (p *process) cpu() (used time.Duration, err error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	threads, err := filepath.Glob(proc + "task/*/schedstat")
 	if err != nil {
 		return 0, err
 	}
@@ -120,8 +124,24 @@ func (p *process) cpu() (used time.Duration, err error) {
 		}
 		used += time.Duration(ns)
 	}
+	stat, err := os.ReadFile(proc + "stat")
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name, which may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	for _, field := range fields[16-3 : 17-3+1] {
+		ticks, err := strconv.Atoi(string(field))
+		if err != nil {
+			return 0, fmt.Errorf("%sstat: %w", proc, err)
+		}
+		used += time.Duration(ticks) * time.Second / userHZ
+	}
 	return used, nil
 }
+
+// userHZ is in what /proc counts CPU time, on every architecture that Go knows.
+const userHZ = 100
 
 // tail is the end of what the daemon wrote.
 func (p *process) tail() string {
