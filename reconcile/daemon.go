@@ -67,10 +67,10 @@ const (
 
 // Where somebody fights with us over an object, rounds may take a third of the
 // time in the long run, and before that counts, roundBurst. The limiter's tokens
-// are milliseconds.
+// are microseconds.
 const (
-	roundShare = 333 // a second
-	roundBurst = 3000
+	roundShare = 333_000 // a second
+	roundBurst = 3_000_000
 )
 
 // How often things are looked at of which the kernel does not tell.

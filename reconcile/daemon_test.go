@@ -52,6 +52,48 @@ func TestOneObjectBacksOffWhileTheOthersProceed(t *testing.T) {
 	})
 }
 
+// TestWhatFailsWaitsWhileNothingCanBePlanned: it is due, but no round comes so
+// far as to try it; and a switch that has moved is put back by none.
+func TestWhatFailsWaitsWhileNothingCanBePlanned(t *testing.T) {
+	for name, hinder := range map[string]func(h *fakeHost, yes bool){
+		"no address": func(h *fakeHost, yes bool) {
+			if yes {
+				h.network.DropAddress("eth0", underlayAddress)
+			} else {
+				_ = h.network.AddAddress("eth0", underlayAddress)
+			}
+		},
+		"torn dumps": func(h *fakeHost, yes bool) {
+			h.torn = 0
+			if yes {
+				h.torn = 1000
+				h.network.DropAddress("eth0", underlayAddress) // so that there is something to read
+				_ = h.network.AddAddress("eth0", underlayAddress)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+				h.refused[objectKey{"route", "10.244.2.0/24"}], h.refusal = 1000, errRefused
+				h.damage("ip route del 10.244.2.0/24")
+				h.settle()
+				h.do(func() { hinder(h, true) })
+				h.damage("echo 1 >/proc/sys/net/ipv6/conf/cni0/accept_ra")
+				h.settle()
+				before := h.rounds()
+				h.pass(time.Minute)
+				if n := h.rounds() - before; n > 10 {
+					t.Errorf("%d rounds in a minute", n)
+				}
+				h.refused = nil
+				h.do(func() { hinder(h, false) })
+				h.pass(retryMost)
+				h.inSync()
+			})
+		})
+	}
+}
+
 // TestRulesAreTriedTogether: they are one unit, and a new difference among them
 // does not wait for an old one, nor does it make the daemon run in circles.
 func TestRulesAreTriedTogether(t *testing.T) {
@@ -180,7 +222,7 @@ func TestAFightTakesAThirdOfTheTime(t *testing.T) {
 			h.pass(20 * time.Millisecond)
 		}
 		took := h.Condition().Counters.RoundTime - before
-		if most := time.Since(began)*roundShare/1000 + roundBurst*time.Millisecond + time.Second; took > most {
+		if most := time.Since(began)*roundShare/1e6 + roundBurst*time.Microsecond + time.Second; took > most {
 			t.Errorf("rounds took %v of %v", took, time.Since(began))
 		} else if took < most*8/10 {
 			t.Errorf("rounds took no more than %v of %v", took, time.Since(began))

@@ -82,6 +82,15 @@ func (r retries) waits(c change.Change, now time.Time) bool {
 	return f != nil && now.Before(f.Next)
 }
 
+// hold has nothing tried before a time: no round comes so far until then.
+func (r retries) hold(until time.Time) {
+	for _, f := range r {
+		if f.Next.Before(until) {
+			f.Next = until
+		}
+	}
+}
+
 // rush makes everything due: what was in the way may be gone.
 func (r retries) rush(now time.Time) {
 	for _, f := range r {

@@ -22,7 +22,7 @@ func (d *Daemon) round(ctx context.Context) {
 	d.now.Counters.Rounds[r.cause]++
 	took := time.Since(r.began)
 	d.now.Counters.RoundTime += took
-	d.limiter.ReserveN(time.Now(), int(min(took.Milliseconds(), roundBurst)))
+	d.limiter.ReserveN(time.Now(), int(min(took.Microseconds(), roundBurst)))
 }
 
 type round struct {
@@ -156,6 +156,8 @@ func (r *round) failed(ctx context.Context, err error) {
 	if r.unkept != nil {
 		r.keep(nil)
 	}
+	// What is due has not been tried, and would be due again at once.
+	r.retries.hold(r.retries[keyOf(r.node())].Next)
 	r.sync(false)
 }
 

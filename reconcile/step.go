@@ -112,7 +112,8 @@ func (d *Daemon) look(ctx context.Context, now time.Time) {
 	}
 	if !now.Before(d.sysctlsDue) {
 		d.sysctlsDue = now.Add(sysctlsEvery)
-		if d.view != nil && d.view.compiled != nil && d.applier.sysctlsMoved(d.view) {
+		// A round that could not be made is made again when its time has come.
+		if d.view != nil && d.view.compiled != nil && !d.retries.waits(d.node(), now) && d.applier.sysctlsMoved(d.view) {
 			d.because(CauseSysctl, dirt{sysctls: true}, now)
 		}
 	}
