@@ -20,7 +20,11 @@ import (
 	"github.com/poldernet/polder/internal/lab"
 )
 
-const unitFile = "../../deploy/systemd/polder.service"
+// The units.
+const (
+	unitFile     = "../../deploy/systemd/polder.service"
+	bootUnitFile = "../../deploy/systemd/polder-boot.service"
+)
 
 // manager is what a service manager hears (sd_notify(3)).
 type manager struct {
@@ -218,29 +222,46 @@ func directives(t *testing.T, file string) map[string]string {
 
 // confined does to a program what the unit has systemd do, as far as that can be
 // done without systemd: one capability, no way to gain more, and nothing to
-// write to but the runtime directory and the kernel's own file systems.
+// write to but the runtime and the state directory and the kernel's own file
+// systems. The host's /var/lib is out of its sight.
 const confined = `set -e
-mkdir -p "/run/$1"
-mount --bind "/run/$1" "/run/$1"
-for at in /run /tmp /; do
+mount -t tmpfs tmpfs /var/lib
+for dir in "/run/$1" "/var/lib/$1"; do
+	mkdir -p "$dir"
+	mount --bind "$dir" "$dir"
+done
+for at in /run /tmp /var/lib /; do
 	if mountpoint -q "$at"; then mount -o remount,bind,ro "$at"; fi
 done
-if touch /probe 2>/dev/null || touch /run/probe 2>/dev/null; then echo "not read-only" >&2; exit 1; fi
-exec setpriv --bounding-set="-all,$2" --inh-caps=-all --no-new-privs --reset-env sh -c '
-	export NOTIFY_SOCKET="$1" PATH="$2"
+for at in / /run /var/lib; do
+	if touch "$at/probe" 2>/dev/null; then echo "$at is not read-only" >&2; exit 1; fi
+done
+exec setpriv --bounding-set="-all,$2" --inh-caps=-all --no-new-privs --reset-env sh -e -c '
+	export NOTIFY_SOCKET="$1" PATH="$2" STATE_DIRECTORY="$3"
 	grep -q "^CapEff:[[:space:]]*0000000000001000$" /proc/self/status # CAP_NET_ADMIN
-	exec polder run' sh "$NOTIFY_SOCKET" "$PATH"`
+	eval "$4"' sh "$NOTIFY_SOCKET" "$PATH" "/var/lib/$1" "$3"`
+
+// confine starts a shell command within the limits of the units.
+func (m *manager) confine(n *lab.Namespace, command string) *lab.Cmd {
+	m.t.Helper()
+	unit, boot := directives(m.t, unitFile), directives(m.t, bootUnitFile)
+	caps := strings.ReplaceAll(strings.ToLower("+"+unit["CapabilityBoundingSet"]), "cap_", "")
+	if unit["ProtectSystem"] != "strict" || unit["NoNewPrivileges"] != "yes" || caps != "+net_admin" || unit["StateDirectory"] != unit["RuntimeDirectory"] {
+		m.t.Fatalf("the unit is not what this test confines to: %v", unit)
+	}
+	for _, name := range []string{"ProtectSystem", "NoNewPrivileges", "CapabilityBoundingSet"} {
+		if boot[name] != unit[name] {
+			m.t.Errorf("%s is %s in one unit and %s in the other", name, unit[name], boot[name])
+		}
+	}
+	return m.start(n, "unshare", "--mount", "sh", "-c", confined, "sh", unit["RuntimeDirectory"], caps, command)
+}
 
 // TestConfinedDaemon does a daemon's work within the limits of its unit.
 func TestConfinedDaemon(t *testing.T) {
 	n, _ := singleNode(t)
-	unit := directives(t, unitFile)
-	caps := strings.ReplaceAll(strings.ToLower("+"+unit["CapabilityBoundingSet"]), "cap_", "")
-	if unit["ProtectSystem"] != "strict" || unit["NoNewPrivileges"] != "yes" || caps != "+net_admin" {
-		t.Fatalf("the unit is not what this test confines to: %v", unit)
-	}
 	m := newManager(t)
-	cmd := m.start(n, "unshare", "--mount", "sh", "-c", confined, "sh", unit["RuntimeDirectory"], caps)
+	cmd := m.confine(n, "exec polder run")
 	m.await("READY=1")
 	inSync(t, n)
 	for _, command := range []string{"destroy", "apply"} {
@@ -253,8 +274,35 @@ func TestConfinedDaemon(t *testing.T) {
 	m.end(cmd)
 }
 
-// analyze runs systemd-analyze on the unit, with a program that is there.
-func analyze(t *testing.T, args ...string) string {
+// TestConfinedBoot loads what was kept, within the limits of both units.
+func TestConfinedBoot(t *testing.T) {
+	n, _ := singleNode(t)
+	command, ok := strings.CutPrefix(directives(t, bootUnitFile)["ExecStart"], "/usr/local/bin/")
+	if !ok {
+		t.Fatalf("the unit runs %q", command)
+	}
+	rules := func() string {
+		out, err := n.Command(t.Context(), "nft", "-s", "list", "ruleset").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	if out, err := n.Command(t.Context(), "polder", "apply", "--auto-approve").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	before := rules()
+	cmd := newManager(t).confine(n, "polder apply --auto-approve; nft flush ruleset; "+command)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if after := rules(); after != before {
+		t.Errorf("there were\n%s\nand are\n%s", before, after)
+	}
+}
+
+// analyze runs systemd-analyze on a unit, with a program that is there.
+func analyze(t *testing.T, file string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not at hand")
@@ -263,11 +311,11 @@ func analyze(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(unitFile)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	unit := filepath.Join(t.TempDir(), "polder.service")
+	unit := filepath.Join(t.TempDir(), filepath.Base(file))
 	text = []byte(strings.ReplaceAll(string(text), "/usr/local/bin/polder", self))
 	if err := os.WriteFile(unit, text, 0o600); err != nil {
 		t.Fatal(err)
@@ -281,9 +329,11 @@ func analyze(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-func TestUnitIsValid(t *testing.T) {
-	if out := analyze(t, "verify"); strings.Contains(out, "polder.service") {
-		t.Error(out)
+func TestUnitsAreValid(t *testing.T) {
+	for _, file := range []string{unitFile, bootUnitFile} {
+		if out := analyze(t, file, "verify"); strings.Contains(out, filepath.Base(file)) {
+			t.Error(out)
+		}
 	}
 }
 
@@ -295,7 +345,7 @@ func TestUnitExposure(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := regexp.MustCompile(`exposure of ([0-9.]+) \(systemd (\d+)\)`).FindStringSubmatch(string(manual))
-	got := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(analyze(t, "security", "--offline=true"))
+	got := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(analyze(t, unitFile, "security", "--offline=true"))
 	if said == nil || got == nil {
 		t.Fatalf("the manual says %q, systemd %q", said, got)
 	}
