@@ -100,7 +100,7 @@ func TestTheWatchdogIsFedByTheLoopAlone(t *testing.T) {
 		h.before = func(access string) {
 			if access == "refresh" {
 				h.before = nil
-				time.Sleep(10 * time.Second)
+				elapse(10 * time.Second)
 			}
 		}
 		h.damage("ip route del 10.244.2.0/24")
@@ -241,7 +241,7 @@ func TestNobodyWaitsForADaemonThatHasEnded(t *testing.T) {
 	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
 		h.before = func(access string) {
 			if access == "refresh" {
-				time.Sleep(10 * time.Second)
+				elapse(10 * time.Second)
 			}
 		}
 		h.damage("ip route del 10.244.2.0/24")

@@ -120,7 +120,7 @@ func TestRulesAreTriedTogether(t *testing.T) {
 // TestALinkEventHurriesWhatWaits: what could not be written may be possible
 // when a link is another.
 func TestALinkEventHurriesWhatWaits(t *testing.T) {
-	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
+	onFakeHost(t, 2, func(_ *testing.T, h *fakeHost) {
 		h.do(func() { h.network.SetUp("eth0", false) })
 		h.refused[objectKey{"route", "10.244.2.0/24"}], h.refusal = 1000, errRefused
 		h.damage("ip route del 10.244.2.0/24")
@@ -211,7 +211,7 @@ func TestAFightTakesAThirdOfTheTime(t *testing.T) {
 	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
 		h.before = func(access string) {
 			if access == "apply" {
-				time.Sleep(50 * time.Millisecond)
+				elapse(50 * time.Millisecond)
 			}
 		}
 		before, began := h.Condition().Counters.RoundTime, time.Now()

@@ -134,9 +134,12 @@ func (h *fakeHost) pass(d time.Duration) {
 	// What the test has set up is seen by what follows from time alone: there
 	// the race detector knows of no order.
 	h.do(func() {})
-	time.Sleep(d)
+	elapse(d)
 	synctest.Wait()
 }
+
+// elapse lets time go by: that of a bubble, for which nobody waits.
+func elapse(d time.Duration) { <-time.After(d) }
 
 // settle is long enough for a round, and for one that follows from it.
 func (h *fakeHost) settle() { h.pass(3 * roundMost) }

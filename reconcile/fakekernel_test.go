@@ -51,7 +51,7 @@ func newFakeKernel(addresses ...netip.Prefix) *fakeKernel {
 // access is called at the beginning of each access by the daemon. It takes a
 // while: what is written is told before it is read.
 func (k *fakeKernel) access(name string) {
-	time.Sleep(time.Microsecond)
+	elapse(time.Microsecond)
 	k.mu.Lock()
 	k.count[name]++
 	before := k.before

@@ -31,14 +31,9 @@ func TestFakeKernelIsTheKernel(t *testing.T) {
 			t.Skipf("this test does damage with %s", tool)
 		}
 	}
-	base := t.TempDir()
-	specs := specCache{dir: base, known: map[string]*loaded{}}
+	specs := specCache{dir: t.TempDir(), known: map[string]*loaded{}}
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(base, "state")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		l := newLockstep(rt, &specs, dir)
+		l := newLockstep(rt, &specs, t.TempDir())
 		defer l.close()
 		l.start()
 		l.compare()
@@ -254,11 +249,11 @@ func (l *lockstep) rests(h *fakeHost) bool {
 
 // wait waits until one of the daemons tells something, or for a little while.
 func (l *lockstep) wait() {
-	_, fake := l.fakeHost.journal.since(l.fakeHost.journal.Last())
-	_, real := l.real.journal.since(l.real.journal.Last())
+	_, one := l.fakeHost.journal.since(l.fakeHost.journal.Last())
+	_, other := l.real.journal.since(l.real.journal.Last())
 	select {
-	case <-fake:
-	case <-real:
+	case <-one:
+	case <-other:
 	case <-time.After(5 * time.Millisecond):
 	}
 }

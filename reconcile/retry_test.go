@@ -23,7 +23,7 @@ func TestRetriesBackOff(t *testing.T) {
 				t.Fatal("a route that has just failed may be tried at once")
 			}
 			waits = append(waits, time.Until(next))
-			time.Sleep(time.Until(next))
+			elapse(time.Until(next))
 			if r.waits(route, time.Now()) {
 				t.Fatal("a route is to be tried, and waits all the same")
 			}

@@ -26,18 +26,9 @@ import (
 // as an apply from scratch would make it, what is foreign is as others left it,
 // and the daemon rests.
 func TestTheKernelFollows(t *testing.T) {
-	base := t.TempDir()
-	specs := specCache{dir: base, known: map[string]*loaded{}}
+	specs := specCache{dir: t.TempDir(), known: map[string]*loaded{}}
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(base, "state")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		defer func() {
-			if err := os.RemoveAll(dir); err != nil {
-				rt.Error(err)
-			}
-		}()
+		dir := t.TempDir()
 		inBubble(t, func() {
 			m := newTransitions(rt, &specs, dir)
 			defer m.end()
