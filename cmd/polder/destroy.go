@@ -16,7 +16,8 @@ what they were before the first apply. It needs no spec: the marks are in the
 kernel. Objects of others stay. To keep the network and only take polder's mark
 off, use release.
 
-A daemon that runs does it, and then repairs nothing until apply.`,
+A daemon that runs does it, and then repairs nothing until apply. Where none runs,
+--boot-dir says where it kept the ruleset that polder boot would load.`,
 		Example: `  polder destroy
   polder destroy --auto-approve`,
 		Args: cobra.NoArgs,

@@ -18,7 +18,8 @@ polder adopted is then as it was before; a later apply adopts it again.
 The nftables table of polder is removed: its name is the mark. Masquerading and
 the rules that guard the VXLAN port end with it.
 
-A daemon that runs does it, and then repairs nothing until apply.`,
+A daemon that runs does it, and then repairs nothing until apply. Where none runs,
+--boot-dir says where it kept the ruleset that polder boot would load.`,
 		Example: `  polder release
   polder release --auto-approve`,
 		Args: cobra.NoArgs,
