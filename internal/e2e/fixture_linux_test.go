@@ -275,7 +275,7 @@ func (n *network) snapshot(node string) string {
 		ip neigh show nud permanent | sort
 		bridge fdb show | grep -v '33:33\|01:00:5e\|master' | sort
 		cd /proc/sys/net
-		for f in ipv4/ip_forward ipv6/conf/*/forwarding ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6 bridge/bridge-nf-call-*; do echo "$f $(cat $f)"; done`) + n.ruleset(node)
+		grep -s . ipv4/ip_forward ipv6/conf/*/forwarding ipv6/conf/*/accept_ra ipv6/conf/*/disable_ipv6 bridge/bridge-nf-call-* || true`) + n.ruleset(node)
 }
 
 // settled is the snapshot of a node once the kernel has made the routes to its
