@@ -1,8 +1,22 @@
 package overlay
 
-import "net/netip"
+import (
+	"net/netip"
+	"syscall"
+)
 
-// What others do to links of their own.
+// What others do with links and routes of their own, and all that there is.
+
+// State is the whole host's, not only what polder looks at.
+func (m *Model) State() State { return m.state.Clone() }
+
+// AddRoute is `ip route add`. The error is the kernel's.
+func (m *Model) AddRoute(e RouteEntry) error {
+	if _, there := m.state.Routes[e.RouteKey]; there {
+		return syscall.EEXIST
+	}
+	return m.putRoute(e)
+}
 
 // SetUp is `ip link set NAME up`, or down.
 func (m *Model) SetUp(name string, up bool) {

@@ -142,7 +142,7 @@ func (k fakeNetwork) Sysctls(paths []string) (map[string]string, error) {
 	k.access("sysctls")
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.network.Sysctls(paths), nil
+	return k.network.Sysctls(paths), k.reading()
 }
 
 func (k fakeNetwork) ForwardingResets(f spec.Family) (map[string]string, error) {

@@ -70,6 +70,7 @@ func newLockstep(rt *rapid.T, specs *specCache, dir string) *lockstep {
 	for i, link := range workloads {
 		l.sh(fmt.Sprintf("ip link add %s type veth peer name peer%d; ip link set peer%d up; ip link set %s up", link, i+1, i+1, link))
 	}
+	l.sh(fmt.Sprintf("ip route add %s via %s proto static", foreignRoute.Dst, foreignRoute.Gateway))
 	l.nft(nft.Ruleset{foreignTable}.String())
 	l.in(func() (err error) {
 		l.planner, err = Open(Options{Node: "n1", StateDir: l.real.dir})

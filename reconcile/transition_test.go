@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +85,9 @@ type transitions struct {
 	// released says that ports of workloads were given away at some time: they
 	// stay what they were then.
 	released bool
+	// What others have put onto the host.
+	addresses []netip.Prefix // of eth0
+	plugged   []string
 }
 
 var (
@@ -97,7 +102,7 @@ var (
 )
 
 func newTransitions(rt *rapid.T, specs *specCache, dir string) *transitions {
-	m := &transitions{rt: rt, specs: specs}
+	m := &transitions{rt: rt, specs: specs, addresses: slices.Clone(ownAddresses), plugged: slices.Clone(workloads)}
 	m.good = specs.parse(rt, m.drawSpec())
 	if m.good.err != nil {
 		rt.Fatal(m.good.err)
@@ -108,13 +113,29 @@ func newTransitions(rt *rapid.T, specs *specCache, dir string) *transitions {
 	for _, link := range workloads {
 		k.network.Plug(link)
 	}
-	k.rules.Put("kubelet", foreignTable)
+	m.foreign()
 	return m
+}
+
+// foreign puts onto the host what others have there.
+func (m *transitions) foreign() { putForeign(m.rt, m.fakeKernel) }
+
+func putForeign(t rapid.TB, k *fakeKernel) {
+	k.do(func() {
+		k.rules.Put("kubelet", foreignTable)
+		if err := k.network.AddRoute(foreignRoute); err != nil && !errors.Is(err, syscall.EEXIST) {
+			t.Fatal(err)
+		}
+	})
 }
 
 var (
 	ownAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24"), netip.MustParsePrefix("2001:db8::11/64")}
 	workloads    = []string{"veth1", "veth2"}
+	foreignRoute = overlay.RouteEntry{
+		RouteKey: overlay.RouteKey{Dst: netip.MustParsePrefix("203.0.113.0/24")},
+		Route:    overlay.Route{Gateway: netip.MustParseAddr("192.0.2.1"), Link: "eth0", Protocol: 4}, // RTPROT_STATIC
+	}
 	foreignTable = nft.Table{Family: nft.INet, Name: "kube", Chains: []nft.Chain{{Name: "services"}}}
 )
 
@@ -247,9 +268,17 @@ func (m *transitions) changeForeign() {
 		"ip link set eth0 up":   func() { m.network.SetUp("eth0", true) },
 		"ip addr del own":       func() { m.network.DropAddress("eth0", own) },
 		"ip addr replace own":   func() { m.holds("eth0", own) },
-		"ip addr replace other": func() { m.holds("eth0", other) },
-		"ip link del workload":  func() { m.network.Unplug(link) },
-		"nft other":             func() { m.rules.Put("kubelet", foreignTable) },
+		"ip addr replace other": func() {
+			m.holds("eth0", other)
+			if !slices.Contains(m.addresses, other) {
+				m.addresses = append(m.addresses, other)
+			}
+		},
+		"ip link del workload": func() {
+			m.network.Unplug(link)
+			m.plugged = slices.DeleteFunc(m.plugged, func(l string) bool { return l == link })
+		},
+		"nft other": func() { m.rules.Put("kubelet", foreignTable) },
 	}
 	name := sample(m, "change", slices.Sorted(maps.Keys(changes)))
 	m.note("%s", name)
@@ -391,6 +420,7 @@ func (m *transitions) calm() {
 			m.holds("eth0", a)
 		}
 	})
+	m.foreign() // its route went with the link
 	m.source.write(m.good)
 }
 
@@ -428,18 +458,15 @@ const mostRounds = 12
 // fromScratch is what an apply makes of a host that never had a polder.
 func (m *transitions) fromScratch() string {
 	k := newFakeKernel()
-	there := m.network.Read(overlay.Scope{}).Facts.Links
-	for _, link := range workloads {
-		if _, plugged := there[link]; plugged {
-			k.network.Plug(link)
-		}
+	for _, link := range m.plugged {
+		k.network.Plug(link)
 	}
-	for _, a := range there["eth0"].Addresses {
+	for _, a := range m.addresses {
 		if err := k.network.AddAddress("eth0", a); err != nil {
 			m.rt.Fatal(err)
 		}
 	}
-	k.rules.Put("kubelet", foreignTable)
+	putForeign(m.rt, k)
 	dir, err := os.MkdirTemp(m.dir, "scratch")
 	if err != nil {
 		m.rt.Fatal(err)
@@ -462,16 +489,13 @@ func (m *transitions) fromScratch() string {
 // state is all that a kernel holds, as text, but for the values of sysctls: of
 // those that the spec wants a plan tells, and the others are other people's.
 func (m *transitions) state(k *fakeKernel) string {
-	o := k.network.Read(overlay.ScopeOf(m.good.config.Spec, m.good.config.Spec.Node("n1")))
-	rules, _ := k.rules.Read(slices.Concat(tables, []nft.TableID{foreignTable.ID()})...)
+	s := k.network.State()
+	s.Sysctls = nil
 	for _, link := range workloads {
 		if m.released {
-			delete(o.State.Ports, link)
+			delete(s.Ports, link)
 		}
 	}
-	text := o.State.String()
-	for _, name := range slices.Sorted(maps.Keys(o.Facts.Links)) {
-		text += fmt.Sprintf("link %s has %v\n", name, o.Facts.Links[name].Addresses)
-	}
-	return text + rules.String()
+	rules, _ := k.rules.Read(slices.Concat(tables, []nft.TableID{foreignTable.ID()})...)
+	return s.String() + rules.String()
 }
