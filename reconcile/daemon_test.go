@@ -378,8 +378,9 @@ func TestATornDumpIsReadAgain(t *testing.T) {
 		}
 		h.pass(time.Second)
 		h.inSync()
-		if failed := h.events(from, EventFailed); len(failed) != 2 {
-			t.Errorf("want two failures:\n%s", h.story(from))
+		told := h.events(from, EventError, EventRecovered)
+		if len(told) != 3 || told[1].Type != EventError || told[2].Type != EventRecovered || told[2].Object != "node n1" {
+			t.Errorf("want two errors, and that they are over:\n%s", h.story(from))
 		}
 	})
 }

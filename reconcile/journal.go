@@ -60,6 +60,7 @@ func (j *Journal) Last() uint64 {
 func (j *Journal) After(ctx context.Context, seq uint64) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		for {
+			ended := ctx.Err() != nil // what came before that is still told
 			events, more := j.since(seq)
 			for _, e := range events {
 				if !yield(e) {
@@ -70,10 +71,12 @@ func (j *Journal) After(ctx context.Context, seq uint64) iter.Seq[Event] {
 			if len(events) > 0 {
 				continue
 			}
+			if ended {
+				return
+			}
 			select {
 			case <-more:
 			case <-ctx.Done():
-				return
 			}
 		}
 	}

@@ -33,6 +33,32 @@ func TestJournalFollows(t *testing.T) {
 	})
 }
 
+// endless is a context that ends when somebody begins to wait for its end.
+type endless struct {
+	context.Context
+	end func()
+}
+
+func (c endless) Done() <-chan struct{} {
+	c.end()
+	return c.Context.Done()
+}
+
+// TestJournalTellsTheLastWord: what was added before ctx ended is told.
+func TestJournalTellsTheLastWord(t *testing.T) {
+	for range 50 { // a select takes either of two cases
+		j := newJournal()
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen int
+		for range j.After(endless{ctx, func() { j.add(Event{}); cancel() }}, 0) {
+			seen++
+		}
+		if seen == 0 {
+			t.Fatal("the last event was not told")
+		}
+	}
+}
+
 // TestJournalForgetsTheOldest: a reader that was away for too long skips what
 // is gone, and can tell.
 func TestJournalForgetsTheOldest(t *testing.T) {

@@ -81,7 +81,7 @@ func (r *round) run(ctx context.Context) {
 		return
 	}
 	r.view = after
-	r.retries.done(r.node())
+	r.recovered(r.node())
 	r.keep(err)
 	if due.Empty() {
 		result.Remaining = plan.Changes
@@ -93,7 +93,7 @@ func (r *round) run(ctx context.Context) {
 // yet. forgetting is what went wrong there before.
 func (r *round) keep(forgetting error) {
 	if r.unkept == nil && forgetting == nil {
-		r.retries.done(r.stateDir())
+		r.recovered(r.stateDir())
 		return
 	}
 	if r.retries.waits(r.stateDir(), time.Now()) {
@@ -111,7 +111,7 @@ func (r *round) keep(forgetting error) {
 		r.report(r.stateDir(), err)
 		return
 	}
-	r.retries.done(r.stateDir())
+	r.recovered(r.stateDir())
 }
 
 // outcome notes what became of one change.
@@ -132,7 +132,20 @@ func (r *round) outcome(o Outcome) {
 // report notes a failure, and tells of it.
 func (r *round) report(c change.Change, err error) {
 	r.retries.failed(c, err, time.Now())
-	r.journal.add(Event{Type: EventFailed, Cause: r.cause, Change: &c, Err: err.Error(), Took: time.Since(r.since)})
+	e := Event{Type: EventFailed, Cause: r.cause, Change: &c, Err: err.Error(), Took: time.Since(r.since)}
+	if c.Action == "" { // it is no object, see node
+		e.Type, e.Change, e.Object = EventError, nil, c.Kind+" "+c.Name
+	}
+	r.journal.add(e)
+}
+
+// recovered forgets a failure that concerns no single object, and tells of it.
+func (r *round) recovered(c change.Change) {
+	if r.retries[keyOf(c)] == nil {
+		return
+	}
+	r.retries.done(c)
+	r.journal.add(Event{Type: EventRecovered, Cause: r.cause, Object: c.Kind + " " + c.Name, Took: time.Since(r.since)})
 }
 
 // differs notes that an object is not as it was written. The first time,

@@ -153,7 +153,11 @@ func (d *Daemon) adopt(l *loaded) {
 	if l.err != nil {
 		if in.Err == nil || in.Err.Error() != l.err.Error() {
 			d.now.Counters.Rejected++
-			d.journal.add(Event{Type: EventSpecRejected, Err: l.err.Error(), Message: "the last good spec stays in force"})
+			e := Event{Type: EventSpecRejected, Err: l.err.Error()}
+			if d.applier.options.Spec != nil {
+				e.Message = "the last good spec stays in force"
+			}
+			d.journal.add(e)
 		}
 		in.Err = l.err
 		if d.applier.options.Spec == nil {
