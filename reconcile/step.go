@@ -153,11 +153,11 @@ func (d *Daemon) adopt(l *loaded) {
 	if l.err != nil {
 		if in.Err == nil || in.Err.Error() != l.err.Error() {
 			d.now.Counters.Rejected++
-			e := Event{Type: EventSpecRejected, Err: l.err.Error()}
-			if d.applier.options.Spec != nil {
-				e.Message = "the last good spec stays in force"
+			message := "the last good spec stays in force"
+			if d.applier.options.Spec == nil {
+				message = "no spec is in force"
 			}
-			d.journal.add(e)
+			d.journal.add(Event{Type: EventSpecRejected, Err: l.err.Error(), Message: message})
 		}
 		in.Err = l.err
 		if d.applier.options.Spec == nil {

@@ -39,14 +39,14 @@ on errors.`,
 			}
 			daemon, unasked := askDaemon(cmd.Context())
 			options, err := a.options()
+			var status *reconcile.Status
+			if err == nil {
+				status, err = readStatus(cmd.Context(), options)
+			}
 			if err != nil && daemon != nil {
-				// The daemon goes on with the last good spec.
+				// It goes on with the last good spec, or tells what it fails to do.
 				return errors.Join(show(*daemon), err)
 			}
-			if err != nil {
-				return err
-			}
-			status, err := readStatus(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
