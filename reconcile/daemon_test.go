@@ -247,6 +247,22 @@ func TestASysctlIsSeenWithinASecond(t *testing.T) {
 
 // TestWhatNobodyAnnouncedIsFoundByTheCheck: notifications are lost, and not
 // even that is told.
+// TestTheEchoOfASwitchIsNoDrift: the kernel announces forwarding, also when it
+// is us who write it.
+func TestTheEchoOfASwitchIsNoDrift(t *testing.T) {
+	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
+		before, relevant := h.rounds(), h.Condition().Counters.Relevant.RTNetlink
+		h.damage("echo 0 >/proc/sys/net/ipv4/ip_forward")
+		h.settle()
+		h.inSync()
+		c := h.Condition().Counters
+		// The switch of all, and with it those of the two links.
+		if rounds, relevant := h.rounds()-before, c.Relevant.RTNetlink-relevant; rounds != 1 || relevant != 3 {
+			t.Errorf("%d rounds because of %d notifications:\n%s", rounds, relevant, h.story(0))
+		}
+	})
+}
+
 func TestWhatNobodyAnnouncedIsFoundByTheCheck(t *testing.T) {
 	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
 		h.do(func() { h.deaf = true })

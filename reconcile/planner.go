@@ -183,10 +183,12 @@ func (p *Planner) reread(ctx context.Context, old *view, what dirt) (*view, erro
 	return &v, p.readSysctls(&v)
 }
 
-// readSysctls completes the state.
+// readSysctls completes the state. What is observed gets them, too: by them it
+// knows an echo of what we wrote.
 func (p *Planner) readSysctls(v *view) (err error) {
-	v.state = v.observed.State
-	v.state.Sysctls, err = p.network.Sysctls(v.sysctls())
+	observed := *v.observed
+	observed.State.Sysctls, err = p.network.Sysctls(v.sysctls())
+	v.observed, v.state = &observed, observed.State
 	return err
 }
 
