@@ -195,12 +195,13 @@ func (r *reading) readRoutes(ctx context.Context) error {
 	if err := r.readNextHops(ctx); err != nil {
 		return fmt.Errorf("nexthop objects: %w", err)
 	}
+	found := make([]RouteEntry, 0, len(r.State.Routes)) // most likely as many as before
 	r.State.Routes, r.State.Duplicates = make(map[RouteKey]Route, len(r.State.Routes)), nil
 	r.advertised, r.Facts.RADefaults = map[string]bool{}, nil
 	for _, family := range []byte{familyInet, familyInet6} {
 		body := make([]byte, 12) // struct rtmsg
 		body[0], body[4] = family, tableMain
-		var found []RouteEntry
+		found = found[:0]
 		var advertised []string
 		err := r.sock.dump(ctx, message{kind: rtmGetRoute, body: body}, func() { found, advertised = found[:0], nil }, func(b []byte) error {
 			route, err := decodeRoute(b)
