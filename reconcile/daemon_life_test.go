@@ -177,6 +177,29 @@ func TestADeadSubscriptionIsOpenedAgain(t *testing.T) {
 	})
 }
 
+// TestASubscriptionThatEndsEachTime: to open it succeeds, and is of no use.
+func TestASubscriptionThatEndsEachTime(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		h.pass(retryMost)
+		from, before := h.journal.Last(), h.rounds()
+		h.dying = true
+		h.fail(errDead)
+		h.pass(10 * time.Second)
+		// Each of two: three at once, and after 0.1, 0.3, 0.7, 1.5, 3.1 and 6.3 s.
+		if n := len(h.events(from, EventError)); n != 18 {
+			t.Errorf("%d errors in 10 s, want 18\n%s", n, h.story(from))
+		}
+		if n := h.rounds() - before; n > 18 {
+			t.Errorf("%d rounds in 10 s", n)
+		}
+		h.dying = false
+		h.pass(10 * time.Second)
+		h.damage("ip route del 10.244.3.0/24")
+		h.settle()
+		h.inSync()
+	})
+}
+
 // TestADaemonIsHeldAfterDestroy: what was removed by command stays away.
 func TestADaemonIsHeldAfterDestroy(t *testing.T) {
 	for _, mode := range []Mode{ModeDestroy, ModeRelease} {

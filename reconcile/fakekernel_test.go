@@ -26,6 +26,8 @@ type fakeKernel struct {
 	streams map[*fakeStream]bool
 	// deaf drops notifications, as an overflow does.
 	deaf bool
+	// dying has streams end as soon as they are opened.
+	dying bool
 	// unopened is how often subscribing is to fail.
 	unopened int
 
@@ -230,6 +232,9 @@ func (k *fakeKernel) subscribe() (*fakeStream, error) {
 	k.rules.Commits()
 	s := &fakeStream{fakeKernel: k, bell: make(chan struct{}, 1)}
 	k.streams[s] = true
+	if k.dying {
+		s.err = errDead
+	}
 	return s, nil
 }
 

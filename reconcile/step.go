@@ -20,7 +20,7 @@ func (d *Daemon) open(m mail) {
 		d.now.Counters.Lost++
 		d.journal.add(Event{Type: EventError, Err: fmt.Sprintf("%s: %v", l.subscription.name, l.err), Message: "everything is read again"})
 		if !lost(l.err) {
-			l.subscription.next = time.Now()
+			l.subscription.ended(time.Now())
 		}
 		d.because(CauseLost, l.subscription.dirt, m.since)
 	}

@@ -21,7 +21,8 @@ type subscription struct {
 
 	stop    context.CancelFunc
 	stopped chan struct{}
-	retries int
+	opened  time.Time // for the last time
+	tries   int       // to open it, since it last worked for a while
 	next    time.Time // when to open it again; zero: it is open
 }
 
@@ -38,12 +39,12 @@ func lost(err error) bool { return errors.Is(err, overlay.ErrLost) || errors.Is(
 // start opens the stream and lets it deliver.
 func (s *subscription) start(ctx context.Context, box *mailbox) error {
 	stream, err := s.open()
+	s.tries++
 	if err != nil {
-		s.next = time.Now().Add(min(retryFirst<<min(s.retries, 9), retryMost))
-		s.retries++
+		s.next = time.Now().Add(s.backoff())
 		return fmt.Errorf("subscribing to %s: %w", s.name, err)
 	}
-	s.next, s.retries = time.Time{}, 0
+	s.next, s.opened = time.Time{}, time.Now()
 	ctx, s.stop = context.WithCancel(ctx)
 	s.stopped = make(chan struct{})
 	go func() {
@@ -62,6 +63,24 @@ func (s *subscription) start(ctx context.Context, box *mailbox) error {
 		}
 	}()
 	return nil
+}
+
+// ended has the stream opened again: at once, but with backoff if it ends each
+// time that it is opened.
+func (s *subscription) ended(now time.Time) {
+	if now.Sub(s.opened) >= retryMost {
+		s.tries = 0
+	}
+	s.next = now
+	if s.tries > 1 {
+		s.next = now.Add(s.backoff())
+	}
+}
+
+// backoff is how long to wait after a try. The second one comes at once where
+// the stream had been open.
+func (s *subscription) backoff() time.Duration {
+	return min(retryFirst<<min(max(s.tries-2, 0), 9), retryMost)
 }
 
 // end stops the stream and waits for that.
