@@ -65,6 +65,9 @@ type runner struct {
 func (r *runner) run(ctx context.Context, a *app) (err error) {
 	// What lives for months should be small rather than fast at its first plan.
 	debug.SetGCPercent(daemonGCPercent)
+	// Without a reader of its log it works on. Go ends a process that writes to a
+	// broken pipe on standard error, unless the signal is ignored (os/signal).
+	signal.Ignore(syscall.SIGPIPE)
 	options, err := r.options(a)
 	if err != nil {
 		return err
