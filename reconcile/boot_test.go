@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/poldernet/polder/nft"
 )
@@ -127,6 +128,36 @@ func TestNothingIsKeptAfterDestroy(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDestroyWhileTheDiskIsSlow: a ruleset that is on its way to the disk when
+// destroy comes does not stay there.
+func TestDestroyWhileTheDiskIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := newFakeHost(t, nodes(2))
+		h.open(DaemonOptions{BootDir: dir})
+		plan, err := h.Daemon.plan(t.Context(), ModeDestroy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := make(chan struct{})
+		h.keeper.writing = written
+		go func() {
+			defer close(written)
+			<-time.After(time.Second)
+			if err := keepRuleset(dir, nft.Ruleset{{Family: nft.INet, Name: nft.TableName}}); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := h.Daemon.command(t.Context(), plan, func(Outcome) {}); err != nil {
+			t.Fatal(err)
+		}
+		<-written
+		if _, err := keptRuleset(dir); !errors.Is(err, ErrNothingKept) {
+			t.Errorf("a boot finds %v", err)
+		}
+	})
 }
 
 // TestBootOnAFakeKernel: what was kept is enforced, as it was, and a daemon that
