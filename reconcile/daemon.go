@@ -46,6 +46,7 @@ type Daemon struct {
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
 	retries       retries
+	relist        bool // what fails may be other than was published
 	keeper        keeper
 	unkept        *spec.Config // in force, but a restart would not find it; nil: it would
 	now           Condition    // published at the end of each step
@@ -102,6 +103,7 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 		retries: retries{},
 		keeper:  keeper{failed: retries{}},
 		foreign: true,
+		relist:  true,
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
 			Counters: Counters{Changes: map[ChangeCount]uint64{}, Rounds: map[Cause]uint64{}},

@@ -52,6 +52,26 @@ func TestOneObjectBacksOffWhileTheOthersProceed(t *testing.T) {
 	})
 }
 
+// TestForeignEventsLeaveTheFailuresAlone: there may be thousands, which are not
+// to be sorted for each event.
+func TestForeignEventsLeaveTheFailuresAlone(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		h.refused[objectKey{"route", "10.244.2.0/24"}], h.refusal = 1000, errRefused
+		h.damage("ip route del 10.244.2.0/24")
+		h.pass(time.Minute)
+		before := h.Condition()
+		h.do(func() { h.rules.Put("kube-proxy", nft.Table{Family: nft.IP, Name: "kube-proxy"}) })
+		h.pass(10 * time.Millisecond)
+		after := h.Condition()
+		if after.Counters.Seen.NFTables == before.Counters.Seen.NFTables {
+			t.Fatal("no event was seen")
+		}
+		if len(before.Failures) != 1 || len(after.Failures) != 1 || &before.Failures[0] != &after.Failures[0] {
+			t.Errorf("the failures were %+v, and are %+v: another list", before.Failures, after.Failures)
+		}
+	})
+}
+
 // TestWhatFailsWaitsWhileNothingCanBePlanned: it is due, but no round comes so
 // far as to try it; and a switch that has moved is put back by none.
 func TestWhatFailsWaitsWhileNothingCanBePlanned(t *testing.T) {

@@ -60,7 +60,7 @@ func (d *Daemon) keepRuleset(now time.Time) {
 // wasKept notes what became of keeping a ruleset.
 func (d *Daemon) wasKept(r keepResult) {
 	k := &d.keeper
-	k.writing = nil
+	k.writing, d.relist = nil, true
 	switch {
 	case !d.working(): // it has been removed since
 	case r.err != nil:

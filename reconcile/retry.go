@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -116,7 +117,7 @@ func (r retries) list() []Failure {
 		all = append(all, *f)
 	}
 	slices.SortFunc(all, func(a, b Failure) int {
-		return strings.Compare(a.Change.Kind+" "+a.Change.Name, b.Change.Kind+" "+b.Change.Name)
+		return cmp.Or(strings.Compare(a.Change.Kind, b.Change.Kind), strings.Compare(a.Change.Name, b.Change.Name))
 	})
 	return all
 }

@@ -17,7 +17,7 @@ var errStillDiffers = errors.New("was written, but the kernel holds something el
 // compares, writes what is not to wait, and reads that again.
 func (d *Daemon) round(ctx context.Context) {
 	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now(), written: map[objectKey]bool{}}
-	d.cause, d.dirty = "", dirt{}
+	d.cause, d.dirty, d.relist = "", dirt{}, true
 	r.run(ctx)
 	d.now.Counters.Rounds[r.cause]++
 	took := time.Since(r.began)

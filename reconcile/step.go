@@ -57,6 +57,7 @@ func (d *Daemon) openEvents(m mail) {
 	}
 	d.because(CauseDrift, dirt{network: classes &^ overlay.Sysctls, sysctls: classes&overlay.Sysctls != 0}, m.since)
 	if classes&overlay.Links != 0 {
+		d.relist = true
 		d.retries.rush(time.Now()) // what a link was in the way of may work now
 	}
 }
@@ -179,6 +180,7 @@ func (d *Daemon) adopt(l *loaded) {
 	d.applier.options.Spec = l.config.Spec
 	d.journal.add(Event{Type: EventSpecLoaded, Message: d.options.Source.Path})
 	clear(d.retries)
+	d.relist = true
 	d.unkept = l.config
 	d.because(CauseSpec, dirt{spec: true}, l.noticed)
 }
@@ -236,8 +238,11 @@ func (d *Daemon) conflicts(now []change.Conflict) {
 // publish makes the present condition visible, and tells the service manager
 // of it.
 func (d *Daemon) publish() {
+	// There may be thousands, which are not to be sorted for each foreign event.
+	if d.relist {
+		d.relist, d.now.Failures = false, append(d.retries.list(), d.keeper.failed.list()...)
+	}
 	c := d.now
-	c.Failures = append(d.retries.list(), d.keeper.failed.list()...)
 	c.Counters.Changes = maps.Clone(c.Counters.Changes)
 	c.Counters.Rounds = maps.Clone(c.Counters.Rounds)
 	d.condition.Store(&c)
