@@ -17,7 +17,7 @@ import (
 )
 
 // door is the way by which a command changes the kernel: an applier of its own,
-// or the daemon that has this network namespace.
+// or the daemon that has the state directory and so this network namespace.
 type door struct {
 	applier
 	io.Closer
@@ -33,7 +33,7 @@ type planner interface {
 // open finds the daemon, or else takes the lock. It is held while the user reads
 // the plan, so that what is approved is what is done; a daemon compares instead.
 func (a *app) open(cmd *cobra.Command, options func() (reconcile.Options, error)) (door, error) {
-	client, condition, err := control.Dial(cmd.Context())
+	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
 	if err == nil {
 		if err := a.agree(cmd, condition); err != nil {
 			return door{}, errors.Join(err, client.Close())
@@ -49,7 +49,7 @@ func (a *app) open(cmd *cobra.Command, options func() (reconcile.Options, error)
 	}
 	own, err := reconcile.OpenApplier(o)
 	if err != nil {
-		return door{}, busy(cmd.Context(), err)
+		return door{}, a.busy(cmd.Context(), err)
 	}
 	return door{own, own, own, nil}, nil
 }
@@ -61,7 +61,6 @@ func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
 		path             bool
 	}{
 		{"spec", a.specPath, daemon.Spec.Path, true},
-		{"state-dir", a.stateDir, daemon.StateDir, true},
 		{"boot-dir", a.bootDir, daemon.BootDir, true},
 		{"node", a.node, daemon.Node, false},
 	} {
@@ -89,20 +88,21 @@ func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
 }
 
 // busy says who has the network namespace, where that is why a command cannot.
-func busy(ctx context.Context, err error) error {
+func (a *app) busy(ctx context.Context, err error) error {
 	if !errors.Is(err, reconcile.ErrBusy) {
 		return err
 	}
-	client, daemon, asked := control.Dial(ctx)
+	client, daemon, asked := control.Dial(ctx, a.stateDir)
 	if asked == nil {
 		return errors.Join(fmt.Errorf("%w: a daemon, pid %d, running since %s for node %s and the spec %s", reconcile.ErrBusy,
 			daemon.PID, daemon.Started.Format(time.DateTime), daemon.Node, daemon.Spec.Path), client.Close())
 	}
-	pid, asked := control.Holder(reconcile.LockName)
+	holder, asked := control.Holder(reconcile.LockName)
 	if asked != nil {
 		return err // it has just ended, or does not want to be asked
 	}
-	return fmt.Errorf("%w: a command, pid %d; wait for it to end", reconcile.ErrBusy, pid)
+	return fmt.Errorf("%w: pid %d of user %d, a command or a daemon with another --state-dir than %s",
+		reconcile.ErrBusy, holder.PID, holder.UID, a.stateDir)
 }
 
 // printSpecError prints the errors that the daemon finds in the spec as they are

@@ -17,7 +17,7 @@ func newEventsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Follow what the daemon does",
-		Long: `events prints what the daemon of this network namespace did and saw lately, and
+		Long: `events prints what the daemon of the state directory did and saw lately, and
 then what it does, as it happens, until it or the daemon is stopped. The daemon
 keeps the latest 1024 events; if some were dropped before they could be read, a
 line says so.`,
@@ -48,7 +48,7 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context, a *app) (err error) {
-	client, daemon, err := control.Dial(ctx)
+	client, daemon, err := control.Dial(ctx, a.stateDir)
 	if err != nil {
 		return err
 	}

@@ -80,12 +80,16 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return usageError{err, "polder run"}
 	}
+	namespace, err := control.Namespace()
+	if err != nil {
+		return err
+	}
 	d, err := reconcile.OpenDaemon(options)
 	if err != nil {
-		return busy(ctx, err)
+		return a.busy(ctx, err)
 	}
 	defer closing(d, &err)
-	commands, err := control.Listen(ctx)
+	commands, err := control.Listen(ctx, options.StateDir)
 	if err != nil {
 		return err
 	}
@@ -95,7 +99,8 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 			return errors.Join(fmt.Errorf("serving metrics: %w", err), commands.Close())
 		}
 	}
-	r.serve(ctx, log, d, options, commands, scrapes)
+	process := view.Process{PID: os.Getpid(), Namespace: namespace, StateDir: options.StateDir, BootDir: options.BootDir}
+	r.serve(ctx, log, d, options, process, commands, scrapes)
 	return nil
 }
 
@@ -131,7 +136,7 @@ func notify(state string) error {
 }
 
 // serve runs the daemon and all that lets others see it, until ctx ends.
-func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, commands, scrapes net.Listener) {
+func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, commands, scrapes net.Listener) {
 	attributes := []slog.Attr{
 		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
 		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
@@ -165,7 +170,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	parts.Go(func() { logEvents(log, unlogged.Batches()) })
 	serve("control socket", func(ctx context.Context) error {
-		return control.NewServer(d, d.Journal(), view.Process{PID: os.Getpid(), StateDir: o.StateDir, BootDir: o.BootDir}).Serve(ctx, commands)
+		return control.NewServer(d, d.Journal(), process).Serve(ctx, commands)
 	})
 	if scrapes != nil {
 		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, scrapes) })

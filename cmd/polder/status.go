@@ -37,7 +37,7 @@ on errors.`,
 				}
 				return model.WriteText(a.out, text)
 			}
-			daemon, unasked := askDaemon(cmd.Context())
+			daemon, unasked := askDaemon(cmd.Context(), a.stateDir)
 			options, err := a.options()
 			var status *reconcile.Status
 			if err == nil {
@@ -79,8 +79,8 @@ func readStatus(ctx context.Context, o reconcile.Options) (_ *reconcile.Status, 
 
 // askDaemon is what the daemon says of itself, or nil where none runs. One that
 // does not answer is no reason to keep quiet about the kernel.
-func askDaemon(ctx context.Context) (*view.Condition, error) {
-	client, daemon, err := control.Dial(ctx)
+func askDaemon(ctx context.Context, stateDir string) (*view.Condition, error) {
+	client, daemon, err := control.Dial(ctx, stateDir)
 	switch {
 	case errors.Is(err, control.ErrNone):
 		return nil, nil

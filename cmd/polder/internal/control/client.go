@@ -19,34 +19,43 @@ import (
 	"github.com/poldernet/polder/reconcile"
 )
 
-// Client talks to the daemon of a network namespace.
+// Client talks to a daemon.
 type Client struct {
 	socket string
 	http   *http.Client
 	conn   atomic.Pointer[net.UnixConn] // the latest
 }
 
-// Dial finds the daemon of the network namespace that the process is in. The
-// error is ErrNone if there is none, and ErrForbidden if it does not talk to
-// this user.
-func Dial(ctx context.Context) (*Client, view.Condition, error) {
-	return dialClient(ctx, SocketName)
-}
-
-func dialClient(ctx context.Context, socket string) (*Client, view.Condition, error) {
+// Dial finds the daemon of a state directory. The error is ErrNone if there is
+// none, and ErrForbidden if it does not talk to this user. A daemon of another
+// network namespace than the calling thread's is an error, too: what one asks it
+// is not done here.
+func Dial(ctx context.Context, stateDir string) (*Client, view.Condition, error) {
+	here, err := Namespace()
+	if err != nil {
+		return nil, view.Condition{}, err
+	}
+	socket, err := socketPath(stateDir)
+	if err != nil {
+		return nil, view.Condition{}, err
+	}
 	c := &Client{socket: socket}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 	}}
 	condition, err := c.Condition(ctx)
+	if err == nil && condition.Namespace != here {
+		err = fmt.Errorf("%s is of a daemon (pid %d) in another network namespace, net:[%d]; this one, net:[%d], needs a --state-dir of its own",
+			socket, condition.PID, condition.Namespace, here)
+	}
 	if err != nil {
 		return nil, view.Condition{}, errors.Join(err, c.Close())
 	}
 	return c, condition, nil
 }
 
-// dial connects, and makes sure that it is a daemon to be believed: anybody may
-// listen on an abstract socket that nobody else has.
+// dial connects, and makes sure that it is a daemon to be believed, also where the
+// directory is one that others may write to.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := dial(ctx, c.socket)
 	if err != nil {
@@ -54,7 +63,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 	p, err := peerOf(conn)
 	if err == nil && !p.trusted() {
-		err = fmt.Errorf("%s is held by process %d of user %d, which is no daemon to be trusted", c.socket, p.pid, p.uid)
+		err = fmt.Errorf("%s is held by process %d of user %d, which is no daemon to be trusted", c.socket, p.PID, p.UID)
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -205,8 +214,10 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 		return nil, fmt.Errorf("asking the daemon: %w", err)
 	}
 	response, err := c.http.Do(request)
-	if errors.Is(err, ErrNone) {
-		return nil, ErrNone // the URL around it means nothing to anybody
+	for _, plain := range []error{ErrNone, ErrForbidden} {
+		if errors.Is(err, plain) {
+			return nil, plain // the URL around it means nothing to anybody
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("asking the daemon: %w", err)
@@ -226,8 +237,6 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 		return nil, reconcile.ErrStopped
 	case CodeSpec:
 		return nil, SpecError{e.Message}
-	case CodeForbidden:
-		return nil, ErrForbidden
 	}
 	return nil, fmt.Errorf("the daemon: %s", e.Message)
 }

@@ -1,7 +1,6 @@
-// Package control is how commands talk to a daemon: HTTP and JSON over an
-// abstract unix socket. Such a socket belongs to a network namespace, as the
-// daemon does, and goes with its process. The models are those of package view;
-// streams are lines of JSON (https://jsonlines.org).
+// Package control is how commands talk to a daemon: HTTP and JSON over a unix
+// socket in its state directory, which the permissions of a file guard. The models
+// are those of package view; streams are lines of JSON (https://jsonlines.org).
 //
 //	GET  /v1/condition             view.Condition
 //	GET  /v1/plan?mode=M           view.Plan
@@ -18,11 +17,18 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
-// SocketName is the abstract socket on which a daemon listens.
-const SocketName = "@polder.control"
+// SocketName is the socket on which a daemon listens, in its state directory.
+const SocketName = "control.sock"
+
+// socketPath is absolute, so that no directory's name makes it an abstract one.
+func socketPath(stateDir string) (string, error) {
+	dir, err := filepath.Abs(stateDir)
+	return filepath.Join(dir, SocketName), err
+}
 
 // Error is an error as it travels.
 type Error struct {
@@ -40,13 +46,12 @@ const (
 	CodePlanChanged ErrorCode = "plan_changed"
 	CodeStopped     ErrorCode = "stopped"
 	CodeSpec        ErrorCode = "spec" // the message is the diagnostics, with source lines
-	CodeForbidden   ErrorCode = "forbidden"
 )
 
 // Errors of a client that are answers.
 var (
-	// ErrNone says that no daemon runs in this network namespace.
-	ErrNone = errors.New("no daemon is running in this network namespace")
+	// ErrNone says that no daemon listens in the state directory.
+	ErrNone = errors.New("no daemon is running with this state directory")
 	// ErrForbidden says that a daemon runs and does not talk to this user.
 	ErrForbidden = errors.New("the daemon talks only to root and to the user that it runs as")
 )
@@ -57,42 +62,45 @@ type SpecError struct{ Diagnostics string }
 
 func (e SpecError) Error() string { return "the spec has errors:\n\n" + e.Diagnostics }
 
-// Holder is the process that listens on an abstract socket of this network
-// namespace. The error is ErrNone if there is none.
-func Holder(name string) (pid int, err error) {
-	conn, err := dial(context.Background(), name)
+// Holder is the process that listens on a unix socket, by its path or, with a
+// leading "@", by its name in this network namespace. The error is ErrNone if there
+// is none.
+func Holder(address string) (Peer, error) {
+	conn, err := dial(context.Background(), address)
 	if err != nil {
-		return 0, err
+		return Peer{}, err
 	}
 	peer, err := peerOf(conn)
-	return peer.pid, errors.Join(err, conn.Close())
+	return peer, errors.Join(err, conn.Close())
 }
 
-// dial connects to an abstract socket.
-func dial(ctx context.Context, name string) (*net.UnixConn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", name)
+func dial(ctx context.Context, address string) (*net.UnixConn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, syscall.EINVAL): // longer than a socket's path may be: nobody listens there
 		return nil, ErrNone
+	case errors.Is(err, syscall.EACCES):
+		return nil, ErrForbidden
 	case err != nil:
-		return nil, fmt.Errorf("connecting to %s: %w", name, err)
+		return nil, fmt.Errorf("connecting to %s: %w", address, err)
 	}
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("connecting to %s: not a unix socket", name), conn.Close())
+		return nil, errors.Join(fmt.Errorf("connecting to %s: not a unix socket", address), conn.Close())
 	}
 	return u, nil
 }
 
-// peer is who is at the other end of a unix socket, as the kernel saw it when
+// Peer is who is at the other end of a unix socket, as the kernel saw it when
 // the connection was made or the socket began to listen (SO_PEERCRED,
 // unix(7)).
-type peer struct {
-	pid int
-	uid uint32
+type Peer struct {
+	PID int
+	UID uint32
 }
 
 // trusted says that a peer may command this process, or be believed by it: root
 // and our own user. The kernel translates IDs into our own user namespace: root
 // of another one is not 0 here.
-func (p peer) trusted() bool { return p.uid == 0 || int(p.uid) == os.Geteuid() }
+func (p Peer) trusted() bool { return p.UID == 0 || int(p.UID) == os.Geteuid() }

@@ -2,13 +2,11 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -75,20 +73,29 @@ func planOf(n int) *reconcile.Plan {
 	return plan
 }
 
+func namespace(t *testing.T) uint64 {
+	t.Helper()
+	here, err := Namespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return here
+}
+
 // serve serves on a socket of the test's own and returns a client.
 func serve(t *testing.T, d Daemon, j Journal) (*Client, view.Condition) {
 	t.Helper()
-	socket := fmt.Sprintf("@polder.test.%d.%s", os.Getpid(), t.Name())
-	l, err := listen(t.Context(), socket)
+	dir := t.TempDir()
+	l, err := Listen(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() {
-		ended <- NewServer(d, j, view.Process{PID: 4711, StateDir: "/run/polder", BootDir: "/var/lib/polder"}).Serve(ctx, l)
+		ended <- NewServer(d, j, view.Process{PID: 4711, Namespace: namespace(t), StateDir: "/run/polder", BootDir: "/var/lib/polder"}).Serve(ctx, l)
 	}()
-	c, condition, err := dialClient(t.Context(), socket)
+	c, condition, err := Dial(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,31 +117,6 @@ func TestCondition(t *testing.T) {
 	if c.PID != 4711 || c.StateDir != "/run/polder" || c.BootDir != "/var/lib/polder" || c.Node != "n1" || c.LastEvent != 9 || c.Held != reconcile.ModeRelease ||
 		!c.Spec.Loaded.Equal(loaded) || c.Spec.Error != "line 3" {
 		t.Errorf("got %+v", c)
-	}
-}
-
-func TestNobodyListens(t *testing.T) {
-	if _, _, err := dialClient(t.Context(), "@polder.test.nobody"); !errors.Is(err, ErrNone) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := Holder("@polder.test.nobody"); !errors.Is(err, ErrNone) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestHolder(t *testing.T) {
-	socket := fmt.Sprintf("@polder.test.%d", os.Getpid())
-	l, err := listen(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if pid, err := Holder(socket); err != nil || pid != os.Getpid() {
-		t.Errorf("got %d, %v", pid, err)
-	}
-	want := fmt.Sprintf("listening on %s: process %d has it", socket, os.Getpid())
-	if _, err := listen(t.Context(), socket); err == nil || err.Error() != want {
-		t.Errorf("a second listener: %v", err)
 	}
 }
 
@@ -310,16 +292,18 @@ func TestEvents(t *testing.T) {
 
 // Followers hear the daemon's last words: the stream ends after them.
 func TestEventsEndWithTheServer(t *testing.T) {
-	socket := fmt.Sprintf("@polder.test.%d.%s", os.Getpid(), t.Name())
-	l, err := listen(t.Context(), socket)
+	dir := t.TempDir()
+	l, err := Listen(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error)
-	go func() { ended <- NewServer(&fake{}, events{first: 1, last: 1}, view.Process{}).Serve(ctx, l) }()
-	c, _, err := dialClient(t.Context(), socket)
+	go func() {
+		ended <- NewServer(&fake{}, events{first: 1, last: 1}, view.Process{Namespace: namespace(t)}).Serve(ctx, l)
+	}()
+	c, _, err := Dial(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,21 +317,5 @@ func TestEventsEndWithTheServer(t *testing.T) {
 	}
 	if err := errors.Join(<-ended, c.Close()); err != nil || seen != 1 {
 		t.Errorf("%d events, %v", seen, err)
-	}
-}
-
-// Only root and the daemon's own user may command.
-func TestTrust(t *testing.T) {
-	for uid, want := range map[int]bool{0: true, os.Geteuid(): true, os.Geteuid() + 1: false, 65534: false} {
-		if got := (peer{uid: uint32(uid)}).trusted(); got != want {
-			t.Errorf("user %d: %t", uid, got)
-		}
-	}
-	// What did not come over the socket has no credentials.
-	w := httptest.NewRecorder()
-	NewServer(&fake{}, events{}, view.Process{}).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/condition", http.NoBody))
-	var e Error
-	if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || w.Code != http.StatusForbidden || e.Code != CodeForbidden {
-		t.Errorf("%v: %d %s", err, w.Code, w.Body)
 	}
 }

@@ -20,6 +20,7 @@ type Condition struct {
 	Type          string            `json:"type"` // "condition"
 	Time          time.Time         `json:"time"` // of the answer
 	PID           int               `json:"pid"`
+	Namespace     uint64            `json:"network_namespace"` // its inode, as in the net:[4026531840] of /proc/PID/ns/net
 	Started       time.Time         `json:"started"`
 	Node          string            `json:"node"`
 	StateDir      string            `json:"state_dir"`
@@ -64,16 +65,17 @@ type ChangeCount struct {
 
 // Process is what a daemon's condition does not say of itself.
 type Process struct {
-	PID      int
-	StateDir string
-	BootDir  string
+	PID       int
+	Namespace uint64 // the network namespace's inode
+	StateDir  string
+	BootDir   string
 }
 
 // NewCondition is the model of a daemon's condition at an instant.
 func NewCondition(c reconcile.Condition, p Process, lastEvent uint64, now time.Time) Condition {
 	model := Condition{
 		FormatVersion: FormatVersion, Type: "condition",
-		Time: now, PID: p.PID, Started: c.Started, Node: c.Node, StateDir: p.StateDir, BootDir: p.BootDir,
+		Time: now, PID: p.PID, Namespace: p.Namespace, Started: c.Started, Node: c.Node, StateDir: p.StateDir, BootDir: p.BootDir,
 		Spec:   SpecCondition{Path: c.Spec.Path, Loaded: c.Spec.Loaded, Restored: c.Spec.Restored},
 		InSync: c.InSync, Since: c.Since, Ready: c.Ready, Held: c.Held,
 		Failures: []Failure{}, Conflicts: orEmpty(c.Conflicts), Warnings: orEmpty(c.Warnings),
