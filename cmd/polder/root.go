@@ -107,7 +107,7 @@ runs. Objects that are not polder's are never changed.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.specPath, "spec", "/etc/polder", "`PATH` of the spec, a file or a folder")
 	flags.StringVar(&a.node, "node", "", "`NAME` of this node in the spec (default the hostname)")
-	flags.StringVar(&a.stateDir, "state-dir", "/run/polder", "`DIR` that keeps what destroy puts back")
+	flags.StringVar(&a.stateDir, "state-dir", "/run/polder", "`DIR` that keeps what destroy puts back, and the daemon's socket")
 	flags.StringVar(&a.bootDir, "boot-dir", "", "`DIR` that keeps the ruleset in force for boot (default systemd's $STATE_DIRECTORY, or none)")
 	flags.StringArrayVar(&a.vars, "var", nil, "set a variable of the spec: `NAME=VALUE`; may be repeated")
 	flags.StringArrayVar(&a.varFiles, "var-file", nil, "set variables from a `FILE`; may be repeated")

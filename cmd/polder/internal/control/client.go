@@ -45,7 +45,7 @@ func Dial(ctx context.Context, stateDir string) (*Client, view.Condition, error)
 	}}
 	condition, err := c.Condition(ctx)
 	if err == nil && condition.Namespace != here {
-		err = fmt.Errorf("%s is of a daemon (pid %d) in another network namespace, net:[%d]; this one, net:[%d], needs a --state-dir of its own",
+		err = fmt.Errorf("%s is of a daemon in another network namespace, pid %d in net:[%d]; this one, net:[%d], needs a --state-dir of its own",
 			socket, condition.PID, condition.Namespace, here)
 	}
 	if err != nil {

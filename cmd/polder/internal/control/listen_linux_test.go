@@ -111,7 +111,7 @@ func TestDaemonOfAnotherNamespace(t *testing.T) {
 	go func() {
 		ended <- NewServer(&fake{}, events{}, view.Process{PID: 4711, Namespace: namespace(t) + 1}).Serve(ctx, l)
 	}()
-	want := fmt.Sprintf("(pid 4711) in another network namespace, net:[%d]; this one, net:[%d],", namespace(t)+1, namespace(t))
+	want := fmt.Sprintf("in another network namespace, pid 4711 in net:[%d]; this one, net:[%d],", namespace(t)+1, namespace(t))
 	if _, _, err := Dial(t.Context(), dir); err == nil || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
