@@ -176,7 +176,7 @@ func (r *applying) remember(ops []overlay.Op) error {
 		}
 		maps.Copy(next.Resets, resets)
 	}
-	return next.saveOver(known, r.options.StateDir)
+	return r.save(known, next)
 }
 
 // withoutForeign leaves out the operations that change what is not ours: with
@@ -215,5 +215,18 @@ func (r *applying) forget(v *view) error {
 	if r.plan.Mode == ModeRelease && len(r.result.Remaining) == 0 {
 		left = newMemory() // what we wrote stays, and is nobody's to put back
 	}
-	return left.saveOver(v.memory, r.options.StateDir)
+	err := r.save(v.memory, left)
+	if r.plan.Mode != ModeApply { // a daemon that starts is not to put it into force
+		err = errors.Join(err, dropGood(r.options.StateDir))
+	}
+	return err
+}
+
+// save makes next what is remembered.
+func (a *Applier) save(known, next memory) error {
+	if err := next.saveOver(known, a.options.StateDir); err != nil {
+		return err
+	}
+	a.memory = &next // also where nothing was written: it is what is there
+	return nil
 }

@@ -46,6 +46,7 @@ type Daemon struct {
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
 	retries       retries
+	unsettled     bool // the latest round left it to the next whether it is in sync
 	relist        bool // what fails may be other than was published
 	keeper        keeper
 	unkept        *spec.Config // in force, but a restart would not find it; nil: it would

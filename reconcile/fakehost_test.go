@@ -53,7 +53,7 @@ func (s *fakeSource) write(l *loaded) {
 // parsed reads a spec's text.
 func parsed(t *testing.T, text string) *loaded {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "polder.hcl")
+	file := filepath.Join(filepath.Dir(t.TempDir()), "polder.hcl") // the same each time
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -94,14 +94,14 @@ func fakeHostOf(t rapid.TB, k *fakeKernel, l *loaded, dir string) *fakeHost {
 
 // open makes a daemon that does not run yet.
 func (h *fakeHost) open(o DaemonOptions) {
-	o.Node, o.StateDir = "n1", h.dir
+	o.Node, o.StateDir, o.Source.Path = "n1", h.dir, h.source.current.files[0]
 	o.Notify = func(state string) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.told = append(h.told, state)
 		return nil
 	}
-	planner := &Planner{Options{Node: "n1", StateDir: h.dir, BootDir: o.BootDir}, fakeNetwork{h.fakeKernel}, fakeRuleset{h.fakeKernel}}
+	planner := &Planner{options: Options{Node: "n1", StateDir: h.dir, BootDir: o.BootDir}, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
 	applier := &Applier{Planner: planner, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
 	h.Daemon = newDaemon(o, h.source, applier, h.offers())
 }
@@ -159,7 +159,7 @@ func (h *fakeHost) inSync() {
 func (h *fakeHost) plan() *Plan {
 	h.t.Helper()
 	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
-	p := &Planner{Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, fakeNetwork{quiet}, fakeRuleset{quiet}}
+	p := &Planner{options: Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, network: fakeNetwork{quiet}, ruleset: fakeRuleset{quiet}}
 	plan, err := p.Plan(context.Background(), ModeApply)
 	if err != nil {
 		h.t.Fatal(err)

@@ -1,7 +1,10 @@
 package reconcile
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,7 +40,7 @@ func TestASpecThatCouldNotBeKept(t *testing.T) {
 		}
 		h.pass(retryMost)
 		h.inSync()
-		kept, err := lastGood(h.dir, "n1")
+		kept, err := lastGood(h.dir, h.Daemon.options.Source.Path, "n1")
 		if err != nil || len(kept.Spec.Nodes) != 3 {
 			t.Errorf("what a restart would find is another spec: %v %v", kept, err)
 		}
@@ -69,6 +72,72 @@ func TestWhatBreaksWhileARoundLooksAgain(t *testing.T) {
 		}
 		if changed := h.events(from, EventChanged); len(changed) != 2 || changed[1].Time.Sub(changed[0].Time) > 2*roundMost {
 			t.Errorf("both were to be repaired, one right after the other:\n%s", h.story(from))
+		}
+	})
+}
+
+// TestMemoryOutlivesItsFile: a daemon knows what it has changed also when the
+// file with it is damaged, repairs all the same, and puts it back.
+func TestMemoryOutlivesItsFile(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		const forwarding = "net/ipv4/ip_forward"
+		if err := os.WriteFile(memoryFile(h.dir), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.damage("ip route del 10.244.2.0/24")
+		h.settle()
+		if c := h.Condition(); !c.InSync || len(c.Failures) > 0 {
+			t.Fatalf("the daemon says %q, failures %+v", c, c.Failures)
+		}
+		h.command(ModeDestroy)
+		if now, err := (fakeNetwork{h.fakeKernel}).Sysctls([]string{forwarding}); err != nil || now[forwarding] != "0" {
+			t.Errorf("after destroy %s is %q, %v", forwarding, now[forwarding], err)
+		}
+	})
+}
+
+// TestWhoseSpecIsTakenUp: with broken files a daemon takes up the spec that was
+// in force, but not one of other files, or one that a destroy has ended.
+func TestWhoseSpecIsTakenUp(t *testing.T) {
+	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
+		path := h.Daemon.options.Source.Path
+		if _, err := lastGood(h.dir, path, "n1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lastGood(h.dir, path+".other", "n1"); err == nil || !strings.Contains(err.Error(), path+".other") {
+			t.Errorf("for other files: %v", err)
+		}
+		h.command(ModeDestroy)
+		if _, err := lastGood(h.dir, path, "n1"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after destroy: %v", err)
+		}
+	})
+}
+
+// TestInSyncThroughARepair: a repair of which one round leaves a rest to the
+// next is not told of as a time out of sync.
+func TestInSyncThroughARepair(t *testing.T) {
+	onFakeHost(t, 3, func(t *testing.T, h *fakeHost) {
+		broken := 0
+		h.before = func(access string) {
+			if access == "refresh" && broken == 1 { // the reading that verifies
+				broken++
+				h.damage("ip route del 10.244.3.0/24")
+			}
+			if access == "apply" && broken == 0 {
+				broken++
+			}
+		}
+		from := h.journal.Last()
+		h.damage("ip route del 10.244.2.0/24")
+		h.settle()
+		h.before = nil
+		h.inSync()
+		if broken != 2 {
+			t.Fatal("nothing broke while the repair was verified")
+		}
+		if told := h.events(from, EventOutOfSync, EventInSync); len(told) > 0 {
+			t.Errorf("told of %d times out of sync and in sync:\n%s", len(told), h.story(from))
 		}
 	})
 }

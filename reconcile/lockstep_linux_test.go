@@ -216,7 +216,7 @@ func (l *lockstep) destroy() {
 // compare waits until running daemons are done, and fails unless both kernels
 // are at the same state.
 func (l *lockstep) compare() {
-	fake := &Planner{Options{Spec: l.good.config.Spec, Node: "n1", StateDir: l.fakeHost.dir}, fakeNetwork{l.fakeKernel}, fakeRuleset{l.fakeKernel}}
+	fake := &Planner{options: Options{Spec: l.good.config.Spec, Node: "n1", StateDir: l.fakeHost.dir}, network: fakeNetwork{l.fakeKernel}, ruleset: fakeRuleset{l.fakeKernel}}
 	l.planner.options.Spec = l.good.config.Spec
 	deadline := time.Now().Add(20 * time.Second)
 	for {

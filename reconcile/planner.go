@@ -30,6 +30,10 @@ type Planner struct {
 	options Options
 	network networkReader
 	ruleset rulesetReader
+	// memory is what this applier has written to the state directory; nil: what
+	// is there may be somebody else's. There is one applier at a time, and it
+	// goes on where the file is lost.
+	memory *memory
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -42,7 +46,7 @@ func Open(o Options) (*Planner, error) {
 	if err != nil {
 		return nil, errors.Join(err, network.Close())
 	}
-	return &Planner{o, network, ruleset}, nil
+	return &Planner{options: o, network: network, ruleset: ruleset}, nil
 }
 
 // Close closes the handles.
@@ -195,7 +199,9 @@ func (p *Planner) readSysctls(v *view) (err error) {
 // read reads what is dirty, but for the sysctls, of which only some are of
 // interest.
 func (p *Planner) read(ctx context.Context, v *view, scope overlay.Scope, what dirt) (err error) {
-	if v.memory, err = loadMemory(p.options.StateDir); err != nil {
+	if p.memory != nil {
+		v.memory = *p.memory
+	} else if v.memory, err = loadMemory(p.options.StateDir); err != nil {
 		return err
 	}
 	switch {

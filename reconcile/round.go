@@ -22,7 +22,7 @@ func (d *Daemon) round(ctx context.Context) {
 	d.now.Counters.Rounds[r.cause]++
 	took := time.Since(r.began)
 	d.now.Counters.RoundTime += took
-	d.limiter.ReserveN(time.Now(), int(min(took.Microseconds(), roundBurst)))
+	d.limiter.ReserveN(time.Now(), int(min(took, time.Second).Microseconds()))
 }
 
 type round struct {
@@ -121,11 +121,11 @@ func (r *round) outcome(o Outcome) {
 		return
 	}
 	r.now.Counters.Changes[ChangeCount{o.Change.Kind, o.Change.Action, r.cause.repairs(), o.Err != nil}]++
+	r.written[keyOf(o.Change)] = o.Err == nil
 	if o.Err != nil {
 		r.report(o.Change, o.Err)
 		return
 	}
-	r.written[keyOf(o.Change)] = true
 	r.journal.add(Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)})
 }
 
@@ -192,7 +192,11 @@ func (r *round) conclude(remaining []change.Change) {
 			r.because(CauseDrift, dirt{}, time.Now())
 		}
 	}
-	r.sync(len(remaining) == 0 && len(r.now.Conflicts) == 0)
+	in := len(remaining) == 0 && len(r.now.Conflicts) == 0
+	if r.unsettled = !in && r.Daemon.cause != "" && !r.unsettled; r.unsettled {
+		return // the round that follows at once will know
+	}
+	r.sync(in)
 }
 
 // sync notes whether the kernel holds what the spec says.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,13 +164,24 @@ func keepGood(dir string, config *spec.Config) error {
 	return writeAtomically(snapshotFile(dir), b)
 }
 
-// lastGood is the spec that keepGood wrote.
-func lastGood(dir, node string) (*spec.Config, error) {
+// dropGood removes what keepGood wrote.
+func dropGood(dir string) error {
+	if err := os.Remove(snapshotFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forgetting the spec: %w", err)
+	}
+	return nil
+}
+
+// lastGood is the spec that keepGood wrote, if it was read from the same path.
+func lastGood(dir, path, node string) (*spec.Config, error) {
 	b, err := os.ReadFile(snapshotFile(dir))
 	if err != nil {
 		return nil, err
 	}
 	config, diags := spec.Restore(b)
+	if config.Path() != path && !diags.HasErrors() {
+		return nil, fmt.Errorf("it was read from %s, and not from %s", config.Path(), path)
+	}
 	if !diags.HasErrors() {
 		diags = append(diags, config.CheckNode(node)...)
 	}

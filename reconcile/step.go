@@ -72,7 +72,7 @@ func (d *Daemon) openCommits(m mail) {
 		if int32(c.Generation-d.view.gen) <= 0 {
 			continue
 		}
-		if !touchesOurs(c) {
+		if !c.Touches(tables) {
 			d.foreign = d.foreign || c.Chains
 			// Nothing of ours is other than it was: the guard of the next
 			// commit is renewed without a reading.
@@ -187,7 +187,7 @@ func (d *Daemon) adopt(l *loaded) {
 
 // restore puts the spec of an earlier run into force.
 func (d *Daemon) restore() {
-	config, err := lastGood(d.options.StateDir, d.options.Node)
+	config, err := lastGood(d.options.StateDir, d.options.Source.Path, d.options.Node)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return

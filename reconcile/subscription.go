@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/poldernet/polder/nft"
@@ -137,7 +136,7 @@ func (s rulesetStream) deliver(ctx context.Context, box *mailbox) error {
 		box.put(func(m *mail) {
 			m.seen++
 			// Of commits by others only the latest matters.
-			if n := len(m.commits); n > 0 && !touchesOurs(m.commits[n-1]) && !touchesOurs(commit) {
+			if n := len(m.commits); n > 0 && !m.commits[n-1].Touches(tables) && !commit.Touches(tables) {
 				commit.Chains = commit.Chains || m.commits[n-1].Chains
 				m.commits[n-1] = commit
 				return
@@ -145,11 +144,6 @@ func (s rulesetStream) deliver(ctx context.Context, box *mailbox) error {
 			m.commits = append(m.commits, commit)
 		})
 	}
-}
-
-// touchesOurs says that a commit touched one of our tables.
-func touchesOurs(c nft.Commit) bool {
-	return slices.ContainsFunc(c.Tables, func(id nft.TableID) bool { return slices.Contains(tables, id) })
 }
 
 // kernelStreams are the subscriptions of a daemon.

@@ -65,7 +65,7 @@ func (c *specCache) parse(t rapid.TB, text string) *loaded {
 	if l := c.known[text]; l != nil {
 		return l
 	}
-	file := filepath.Join(c.dir, fmt.Sprintf("%d.hcl", len(c.known)))
+	file := filepath.Join(c.dir, "polder.hcl")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +382,7 @@ func (m *transitions) fromScratch() string {
 		m.rt.Fatal(err)
 	}
 	a := &Applier{
-		Planner: &Planner{Options{Spec: m.good.config.Spec, Node: "n1", StateDir: dir}, fakeNetwork{k}, fakeRuleset{k}},
+		Planner: &Planner{options: Options{Spec: m.good.config.Spec, Node: "n1", StateDir: dir}, network: fakeNetwork{k}, ruleset: fakeRuleset{k}},
 		network: fakeNetwork{k}, ruleset: fakeRuleset{k},
 	}
 	plan, err := a.Plan(context.Background(), ModeApply)

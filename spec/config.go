@@ -40,6 +40,9 @@ func Load(path string, in Inputs) (*Config, hcl.Diagnostics) {
 	return build(path, in, sources, r, demandSubnets)
 }
 
+// Path is what Load was given.
+func (c *Config) Path() string { return c.path }
+
 // Files are the names of the files that the Config was made of, in order:
 // those of the spec, of variables, and of the function file(). Among them are
 // files that could not be read, since the spec may be another when they can.
