@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -80,6 +81,10 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return usageError{err, "polder run"}
 	}
+	// Before the daemon takes anything: a SIGHUP would end the process otherwise.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	namespace, err := control.Namespace()
 	if err != nil {
 		return err
@@ -100,8 +105,14 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 		}
 	}
 	process := view.Process{PID: os.Getpid(), Namespace: namespace, StateDir: options.StateDir, BootDir: options.BootDir}
-	r.serve(ctx, log, d, options, process, commands, scrapes)
+	r.serve(ctx, log, d, options, process, listeners{commands, scrapes}, reload)
 	return nil
+}
+
+// listeners are what others reach the daemon by.
+type listeners struct {
+	commands net.Listener
+	scrapes  net.Listener // nil: none are served
 }
 
 // daemonGCPercent is Go's own default, over that of main.
@@ -136,7 +147,7 @@ func notify(state string) error {
 }
 
 // serve runs the daemon and all that lets others see it, until ctx ends.
-func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, commands, scrapes net.Listener) {
+func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, l listeners, reload <-chan os.Signal) {
 	attributes := []slog.Attr{
 		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
 		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
@@ -144,8 +155,8 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	if o.BootDir != "" {
 		attributes = append(attributes, slog.String("boot_dir", o.BootDir))
 	}
-	if scrapes != nil {
-		attributes = append(attributes, slog.String("listen", scrapes.Addr().String()))
+	if l.scrapes != nil {
+		attributes = append(attributes, slog.String("listen", l.scrapes.Addr().String()))
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "polder runs", attributes...)
 
@@ -170,17 +181,28 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	parts.Go(func() { logEvents(log, unlogged.Batches()) })
 	serve("control socket", func(ctx context.Context) error {
-		return control.NewServer(d, d.Journal(), process).Serve(ctx, commands)
+		return control.NewServer(d, d.Journal(), process).Serve(ctx, l.commands)
 	})
-	if scrapes != nil {
-		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, scrapes) })
+	if l.scrapes != nil {
+		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, l.scrapes) })
 	}
-	serve("reload", func(ctx context.Context) error { return reloads(ctx, d) })
+	serve("reload", func(ctx context.Context) error { return reloads(ctx, d, reload) })
 	d.Run(ctx)
 	unlogged.Close()
 	stop()
-	parts.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		parts.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endTimeout): // of a pipe that is full and that nobody reads
+	}
 }
+
+// endTimeout is for the last lines of the log and the last answers.
+const endTimeout = 2 * time.Second
 
 // logBacklog is how many events wait for a log that is slow. An apply for
 // thousands of peers makes tens of thousands within a second or two.
@@ -202,10 +224,7 @@ func logEvents(log *slog.Logger, batches iter.Seq[[]reconcile.Event]) {
 
 // reloads has the daemon read the spec's files at each SIGHUP. They are watched;
 // this is for file systems that report nothing.
-func reloads(ctx context.Context, d *reconcile.Daemon) error {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGHUP)
-	defer signal.Stop(asked)
+func reloads(ctx context.Context, d *reconcile.Daemon, asked <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
