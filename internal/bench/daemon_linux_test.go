@@ -221,7 +221,17 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
+// calm waits until a daemon has nothing left to do from its start.
+func calm(cpu func() time.Duration) {
+	for busy := true; busy; {
+		before := cpu()
+		<-time.After(time.Second)
+		busy = cpu()-before > 10*time.Millisecond
+	}
+}
+
 func idle(b *testing.B, cpu func() time.Duration) {
+	calm(cpu)
 	const long = 30 * time.Second
 	before, begin := cpu(), time.Now()
 	<-time.After(long)
@@ -254,12 +264,14 @@ func BenchmarkForeign(b *testing.B) {
 	for _, of := range foreign {
 		b.Run(of.name+"/polder", func(b *testing.B) {
 			d := newDaemon(b, 5000)
+			calm(self)
 			rounds := total(d.Condition())
 			bother(b, d.host, self, of.run, of.each)
 			b.ReportMetric(float64(total(d.Condition())-rounds), "rounds")
 		})
 		b.Run(of.name+"/flanneld", func(b *testing.B) {
 			f := newFlannel(b, 5000, peers.IPTables)
+			calm(f.cpu)
 			bother(b, f.host, f.cpu, of.run, of.each)
 		})
 	}
