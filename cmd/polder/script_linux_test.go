@@ -53,6 +53,7 @@ func runScripts(t *testing.T, dir string) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Values[scriptLabKey{}] = &scriptLab{}
 			return nil
 		},
