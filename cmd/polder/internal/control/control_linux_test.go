@@ -83,7 +83,7 @@ func namespace(t *testing.T) uint64 {
 }
 
 // serve serves on a socket of the test's own and returns a client.
-func serve(t *testing.T, d Daemon, j Journal) (*Client, view.Condition) {
+func startServer(t *testing.T, d Daemon, j Journal) (*Client, view.Condition) {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := Listen(t.Context(), dir)
@@ -113,7 +113,7 @@ func TestCondition(t *testing.T) {
 	d := &fake{condition: reconcile.Condition{
 		Node: "n1", Spec: reconcile.SpecCondition{Path: "/etc/polder", Loaded: loaded, Err: errors.New("line 3")}, Held: reconcile.ModeRelease,
 	}}
-	_, c := serve(t, d, events{last: 9})
+	_, c := startServer(t, d, events{last: 9})
 	if c.PID != 4711 || c.StateDir != "/run/polder" || c.BootDir != "/var/lib/polder" || c.Node != "n1" || c.LastEvent != 9 || c.Held != reconcile.ModeRelease ||
 		!c.Spec.Loaded.Equal(loaded) || c.Spec.Error != "line 3" {
 		t.Errorf("got %+v", c)
@@ -136,7 +136,7 @@ func TestApplyOfAPlan(t *testing.T) {
 		}
 		return &reconcile.Result{Remaining: plan.Changes[7:8]}, nil
 	}
-	c, _ := serve(t, d, events{})
+	c, _ := startServer(t, d, events{})
 	got, err := c.Plan(t.Context(), reconcile.ModeApply)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestErrorsTravel(t *testing.T) {
 	plan := planOf(1)
 	rejected := errors.New("Error: Unsupported argument\n\n  on edge.hcl line 3")
 	d := &fake{plan: plan, condition: reconcile.Condition{Spec: reconcile.SpecCondition{Err: rejected}}}
-	c, _ := serve(t, d, events{})
+	c, _ := startServer(t, d, events{})
 	for _, want := range []error{reconcile.ErrPlanChanged, reconcile.ErrStopped} {
 		d.apply = func(context.Context, func(reconcile.Outcome)) (*reconcile.Result, error) {
 			return nil, fmt.Errorf("asked: %w", want)
@@ -209,7 +209,7 @@ func TestInterruptedApply(t *testing.T) {
 		report(reconcile.Outcome{Change: plan.Changes[1]})
 		return &reconcile.Result{}, ctx.Err()
 	}
-	c, _ := serve(t, d, events{})
+	c, _ := startServer(t, d, events{})
 	if _, err := c.Plan(t.Context(), reconcile.ModeApply); err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestDeafClient(t *testing.T) {
 		done <- ctx.Err()
 		return &reconcile.Result{}, nil
 	}
-	c, _ := serve(t, d, events{})
+	c, _ := startServer(t, d, events{})
 	if _, err := c.Plan(t.Context(), reconcile.ModeApply); err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestDeafClient(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	more := make(chan uint64)
-	c, _ := serve(t, &fake{}, events{first: 5, last: 7, more: more})
+	c, _ := startServer(t, &fake{}, events{first: 5, last: 7, more: more})
 	read := func(ctx context.Context, after uint64, follow bool, each func(n int)) []uint64 {
 		var seen []uint64
 		for e, err := range c.Events(ctx, after, follow) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/cmd/polder/internal/queue"
+	"github.com/poldernet/polder/cmd/polder/internal/serve"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -49,8 +50,6 @@ func NewServer(d Daemon, j Journal, p view.Process) *Server {
 const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
-	// endTimeout is for streams to deliver their last lines.
-	endTimeout = time.Second
 )
 
 // Serve answers until ctx ends. Streams of events end with ctx, after the
@@ -62,21 +61,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
-	ended := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.Background(), endTimeout)
-		defer cancel()
-		err := server.Shutdown(last)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		ended <- err
-	})
-	err := server.Serve(l)
-	if stop() { // it ended by itself
+	if err := serve.Until(ctx, &server, l); err != nil {
 		return fmt.Errorf("serving commands: %w", err)
 	}
-	return <-ended
+	return nil
 }
 
 func (s *Server) handler() http.Handler {

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/poldernet/polder/cmd/polder/internal/serve"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -28,7 +28,6 @@ const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = pingTimeout + 5*time.Second
 	idleTimeout  = 2 * time.Minute
-	endTimeout   = time.Second
 )
 
 // Serve answers scrapes and probes until ctx ends.
@@ -37,21 +36,10 @@ func (m *Metrics) Serve(ctx context.Context, l net.Listener) error {
 		Handler:     m.Handler(),
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	}
-	ended := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		last, cancel := context.WithTimeout(context.Background(), endTimeout)
-		defer cancel()
-		err := server.Shutdown(last)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		ended <- err
-	})
-	err := server.Serve(l)
-	if stop() { // it ended by itself
+	if err := serve.Until(ctx, &server, l); err != nil {
 		return fmt.Errorf("serving metrics: %w", err)
 	}
-	return <-ended
+	return nil
 }
 
 // Handler answers /metrics, /healthz and /readyz.
