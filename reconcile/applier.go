@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
@@ -222,8 +223,18 @@ func (r *applying) forget(v *view) error {
 	return err
 }
 
-// save makes next what is remembered.
+// save makes next what is remembered. Where the file has been lost or damaged
+// since this applier wrote it, it is written anew.
 func (a *Applier) save(known, next memory) error {
+	if a.memory != nil {
+		var err error
+		if known, err = loadMemory(a.options.StateDir); err != nil {
+			if err := os.Remove(memoryFile(a.options.StateDir)); err != nil {
+				return fmt.Errorf("remembering: %w", err)
+			}
+			known = newMemory()
+		}
+	}
 	if err := next.saveOver(known, a.options.StateDir); err != nil {
 		return err
 	}

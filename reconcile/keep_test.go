@@ -89,6 +89,9 @@ func TestMemoryOutlivesItsFile(t *testing.T) {
 		if c := h.Condition(); !c.InSync || len(c.Failures) > 0 {
 			t.Fatalf("the daemon says %q, failures %+v", c, c.Failures)
 		}
+		if m, err := loadMemory(h.dir); err != nil || m.Sysctls[forwarding].Before != "0" {
+			t.Errorf("a restart would remember %+v, %v", m, err)
+		}
 		h.command(ModeDestroy)
 		if now, err := (fakeNetwork{h.fakeKernel}).Sysctls([]string{forwarding}); err != nil || now[forwarding] != "0" {
 			t.Errorf("after destroy %s is %q, %v", forwarding, now[forwarding], err)
