@@ -8,7 +8,14 @@ import (
 	"github.com/poldernet/polder/spec/selector"
 )
 
-func parse(t testing.TB, text string) *selector.Selector {
+// fataler is what a test and a property have in common.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func parse(t fataler, text string) *selector.Selector {
 	t.Helper()
 	s, err := selector.Parse(text)
 	if err != nil {

@@ -3,6 +3,7 @@ package selector
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -40,17 +41,22 @@ func unknown(char string) (format string, args []any) {
 	return `%q means nothing outside of "…" and '…'`, []any{char}
 }
 
-// shown is a piece of the text within a message.
+// shown is a piece of the text within a message: what fits there, and can be
+// printed.
 func shown(text string) string {
 	const enough = 40
-	if len(text) <= enough {
-		return text
+	var b strings.Builder
+	for _, r := range text {
+		if b.Len() >= enough {
+			b.WriteString("…")
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = utf8.RuneError
+		}
+		b.WriteRune(r)
 	}
-	cut := enough
-	for !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + "…"
+	return b.String()
 }
 
 // noOperand: neither a test nor a bracket comes where one must.

@@ -31,7 +31,7 @@ func refusals(t testing.TB) (*txtar.Archive, []string) {
 }
 
 // refused is the error that Parse must give.
-func refused(t testing.TB, text string) *selector.SyntaxError {
+func refused(t fataler, text string) *selector.SyntaxError {
 	t.Helper()
 	s, err := selector.Parse(text)
 	var syntax *selector.SyntaxError
@@ -77,7 +77,8 @@ func TestSyntaxErrorsUnprintable(t *testing.T) {
 		{"a == ", "\"b\n", "", `this string is not closed; " is missing`},
 		{"", strings.Repeat("a", 513), ` == "b"`, "the name of a label has at most 512 characters; this has 513"},
 		{"has(", strings.Repeat("a", 600), ")", "the name of a label has at most 512 characters; this has 600"},
-		{"a in ", `"` + long + `"`, "", `in takes a set in braces: {"` + strings.Repeat("é", 19) + `…}`},
+		{"a in ", `"` + long + `"`, "", `in takes a set in braces: {"` + strings.Repeat("é", 20) + `…}`},
+		{"a ", "'\n\xff\x1b'", "", "an operator must come between a label and a value, as in a == '\ufffd\ufffd\ufffd'"},
 	} {
 		e := refused(t, test.before+test.at+test.after)
 		if e.Start != len(test.before) || e.End != e.Start+len(test.at) || e.Msg != test.msg {
