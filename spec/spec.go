@@ -15,6 +15,16 @@ type Spec struct {
 	Network   *Network // nil: polder makes no pod network
 	Nodes     []*Node
 	Endpoints []*Endpoint
+
+	// What follows is about policies: who may reach whom.
+	Namespaces    []*Namespace
+	NetworkSets   []*NetworkSet
+	Tiers         []*Tier   // in their order; DefaultTier is always among them
+	Policies      []*Policy // by name
+	HostEndpoints []*HostEndpoint
+	Checks        []*Check    // in the order of the files
+	Manifests     []*Manifest // in the order in which they are named
+	Enforcement   Enforcement
 }
 
 // Node is the node of that name, or nil.

@@ -1,0 +1,161 @@
+// Package policy decides who may reach whom: it puts policies and the inventory
+// of endpoints into one model, evaluates connections on it, and compiles it to
+// nftables.
+package policy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/poldernet/polder/spec"
+	"github.com/poldernet/polder/spec/selector"
+)
+
+// Model is the inventory and the policies of a spec, in the order and under the
+// keys by which they are looked at. It is a value that does not change.
+type Model struct {
+	spec       *spec.Spec
+	tiers      []tier
+	endpoints  map[netip.Addr]*spec.Endpoint
+	nodes      map[netip.Addr]*spec.Node
+	namespaces map[string]selector.Labels
+	sets       map[string]*spec.NetworkSet
+}
+
+// tier is a tier with its policies, in order.
+type tier struct {
+	*spec.Tier
+	policies []*spec.Policy
+}
+
+// New makes the model of a spec. The diagnostics are about its manifests, which
+// the spec only names.
+func New(sp *spec.Spec) (*Model, hcl.Diagnostics) {
+	m := &Model{
+		spec:       sp,
+		endpoints:  make(map[netip.Addr]*spec.Endpoint, len(sp.Endpoints)),
+		nodes:      make(map[netip.Addr]*spec.Node, len(sp.Nodes)),
+		namespaces: make(map[string]selector.Labels),
+		sets:       make(map[string]*spec.NetworkSet, len(sp.NetworkSets)),
+	}
+	for _, n := range sp.Nodes {
+		for _, a := range NodeAddresses(n) {
+			m.nodes[a] = n
+		}
+	}
+	for _, ns := range sp.Namespaces {
+		m.namespaces[ns.Name] = namespaceLabels(ns.Name, ns.Labels)
+	}
+	for _, e := range sp.Endpoints {
+		for _, a := range e.Addresses {
+			m.endpoints[a] = e
+		}
+		if _, ok := m.namespaces[e.Namespace]; !ok {
+			m.namespaces[e.Namespace] = namespaceLabels(e.Namespace, nil)
+		}
+	}
+	for _, s := range sp.NetworkSets {
+		m.sets[s.Name] = s
+	}
+	m.order(sp.Policies)
+	return m, nil
+}
+
+// namespaceLabels are a namespace's labels with the one that each has.
+func namespaceLabels(name string, given map[string]string) selector.Labels {
+	labels := make(selector.Labels, len(given)+1)
+	for k, v := range given {
+		labels[k] = v
+	}
+	labels[spec.NamespaceLabel] = name
+	return labels
+}
+
+// NodeAddresses are all addresses by which a node itself speaks: those under
+// which the other nodes reach it, and those that polder gives it in the pod
+// network, the VTEP's and the bridge's.
+func NodeAddresses(n *spec.Node) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range n.Addresses {
+		list = append(list, a.Addr)
+	}
+	for _, p := range n.Subnets {
+		list = append(list, p.Addr(), p.Addr().Next())
+	}
+	return list
+}
+
+// order puts policies into their tiers, in the order in which they are looked
+// at.
+func (m *Model) order(policies []*spec.Policy) {
+	at := make(map[string]int, len(m.spec.Tiers))
+	for _, t := range m.spec.Tiers {
+		m.tiers = append(m.tiers, tier{Tier: t})
+	}
+	slices.SortFunc(m.tiers, func(a, b tier) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name)) })
+	for i, t := range m.tiers {
+		at[t.Name] = i
+	}
+	for _, p := range policies {
+		t := &m.tiers[at[p.Tier]]
+		t.policies = append(t.policies, p)
+	}
+	for _, t := range m.tiers {
+		slices.SortFunc(t.policies, comparePolicies)
+	}
+}
+
+// comparePolicies is the order of policies in a tier.
+func comparePolicies(a, b *spec.Policy) int {
+	switch {
+	case a.Order == nil && b.Order != nil:
+		return 1
+	case a.Order != nil && b.Order == nil:
+		return -1
+	case a.Order != nil && *a.Order != *b.Order:
+		return cmp.Compare(*a.Order, *b.Order)
+	}
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+}
+
+// Endpoint is the endpoint that has an address, or nil.
+func (m *Model) Endpoint(a netip.Addr) *spec.Endpoint { return m.endpoints[a] }
+
+// Node is the node that speaks by an address itself, or nil.
+func (m *Model) Node(a netip.Addr) *spec.Node { return m.nodes[a] }
+
+// selects says that a policy is about an endpoint.
+func (m *Model) selects(p *spec.Policy, e *spec.Endpoint) bool {
+	return p.Selector != nil &&
+		(p.Namespace == "" || p.Namespace == e.Namespace) &&
+		p.Selector.Matches(e.Labels) &&
+		(p.NamespaceSelector == nil || p.NamespaceSelector.Matches(m.namespaces[e.Namespace]))
+}
+
+// selectsHost says that a policy is about a host endpoint.
+func selectsHost(p *spec.Policy, h *spec.HostEndpoint) bool {
+	return p.HostSelector != nil && p.HostSelector.Matches(h.Labels)
+}
+
+// peerEndpoint says that a peer of a policy's rule is an endpoint, by its
+// labels and its namespace's.
+func (m *Model) peerEndpoint(p *spec.Policy, s *spec.PeerSelector, e *spec.Endpoint) bool {
+	switch {
+	case s.Namespaces != nil:
+		if !s.Namespaces.Matches(m.namespaces[e.Namespace]) {
+			return false
+		}
+	case p.Namespace != "" && p.Namespace != e.Namespace:
+		return false
+	}
+	return s.Selector == nil || s.Selector.Matches(e.Labels)
+}
+
+// peerSets says whether the network sets whose labels a selector matches are
+// meant by it, too: they are in no namespace.
+func peerSets(p *spec.Policy, s *spec.PeerSelector) bool {
+	return p.Kind == spec.KindPolicy && p.Namespace == "" && s.Namespaces == nil
+}
