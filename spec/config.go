@@ -44,10 +44,15 @@ func Load(path string, in Inputs) (*Config, hcl.Diagnostics) {
 func (c *Config) Path() string { return c.path }
 
 // Files are the names of the files that the Config was made of, in order:
-// those of the spec, of variables, and of the function file(). Among them are
-// files that could not be read, since the spec may be another when they can.
-// A folder is to be watched beside them, because files may be added to it.
-func (c *Config) Files() []string { return slices.Sorted(maps.Keys(c.reader.contents)) }
+// those of the spec, of variables, of the function file(), and of Kubernetes
+// objects. Among them are files that could not be read, since the spec may be
+// another when they can; and folders of which the files that match a pattern
+// were read. A folder that is the spec is to be watched beside them, because
+// files may be added to it. In folders, those files count of which IsSpecFile or
+// IsManifestFile is true.
+func (c *Config) Files() []string {
+	return slices.Compact(slices.Sorted(slices.Values(append(c.reader.folders(), slices.Collect(maps.Keys(c.reader.contents))...))))
+}
 
 // strictness says what to make of nodes without subnets.
 type strictness bool
@@ -82,8 +87,8 @@ func build(path string, in Inputs, sources []source, r *reader, strict strictnes
 	if len(sources) == 1 && sources[0].name == path {
 		base = filepath.Dir(path)
 	}
-	d := &decoder{path: path, reader: r}
-	c.decl = d.decode(hcl.MergeBodies(bodies), in, base, c.files)
+	d := &decoder{path: path, base: base, reader: r, files: c.files}
+	c.decl = d.decode(hcl.MergeBodies(bodies), in)
 	d.validate(c.decl, strict)
 	if !d.diags.HasErrors() {
 		c.Spec = c.decl.spec()
@@ -179,6 +184,29 @@ func enumerate(names []string) string {
 	default:
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}
+}
+
+// alternatives lists what one may choose from.
+func alternatives(list []string) string {
+	switch n := len(list); n {
+	case 0:
+		return ""
+	case 1:
+		return list[0]
+	case 2:
+		return "either " + list[0] + " or " + list[1]
+	default:
+		return "one of " + strings.Join(list[:n-1], ", ") + " and " + list[n-1]
+	}
+}
+
+// texts are words as strings.
+func texts[T ~string](words []T) []string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		out[i] = string(w)
+	}
+	return out
 }
 
 // shellQuote quotes an argument of a command that a message shows.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -64,8 +65,12 @@ type value struct {
 type decoder struct {
 	diags  hcl.Diagnostics
 	path   string // that the user gave
+	base   string // folder from which names of files are taken
 	reader *reader
-	ctx    *hcl.EvalContext // of the file: variables, locals, functions
+	files  map[string]*hcl.File // by name, for messages
+	ctx    *hcl.EvalContext     // of the file: variables, locals, functions
+	// mentions are the names of blocks by which others refer to them.
+	mentions []mention
 }
 
 func (d *decoder) report(diag *hcl.Diagnostic) { d.diags = append(d.diags, diag) }
@@ -192,6 +197,31 @@ func (s *section) number(name string, lo, hi, def int) (int, place) {
 		return def, v.place
 	}
 	return n, v.place
+}
+
+// oneOf is an attribute that is one of some words, or its default.
+func oneOf[T ~string](s *section, name string, def T, words ...T) (T, place, state) {
+	text, at, st := s.text(name, "")
+	if st != known {
+		return def, at, st
+	}
+	if word, ok := word(s, name, text, at, words); ok {
+		return word, at, known
+	}
+	return def, at, unknown
+}
+
+// word is the one of some words that a text is.
+func word[T ~string](s *section, name, text string, at place, words []T) (T, bool) {
+	var known []string
+	for _, w := range words {
+		if string(w) == text {
+			return w, true
+		}
+		known = append(known, strconv.Quote(string(w)))
+	}
+	s.report(at.problem("Unsuitable value", "%q is %s, and this is %q.%s", name, alternatives(known), text, didYouMean(text, texts(words))))
+	return "", false
 }
 
 // wholeNumber is a number as an int, or false if it is none. HCL's numbers are

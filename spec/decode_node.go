@@ -2,7 +2,6 @@ package spec
 
 import (
 	"net/netip"
-	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -11,28 +10,17 @@ import (
 // node decodes a node block into one node for each of its instances. It
 // returns false if a mistake hides which nodes there are.
 func (decl *declarations) node(d *decoder, b *hcl.Block) bool {
-	// The block is opened once, so that what does not belong there is said
-	// once, and evaluated for each instance.
-	outer := d.open(nodeBlock, b.Body, b.DefRange, d.ctx)
-	instances, ok := outer.instances()
-	for _, inst := range instances {
-		s := *outer
-		s.ctx = inst.ctx
-		name, at, named := s.instanceName(b, inst)
-		n := &nodeDecl{place: at, block: b, each: inst.each}
-		n.Name, n.Range = name, b.DefRange
+	return d.instantiate(nodeBlock, b, func(s *section, id identity) {
+		n := &nodeDecl{place: id.place, block: b, each: id.each}
+		n.Name, n.Range = id.name, b.DefRange
 		s.nodeAddresses(n)
 		s.nodeSubnets(n)
 		s.vtepMACs(n)
 		n.Underlay, n.underlayAt = s.underlay()
-		// A node whose name is not known still had its other mistakes found.
-		if !named {
-			ok = false
-			continue
+		if id.known {
+			decl.nodes = append(decl.nodes, n)
 		}
-		decl.nodes = append(decl.nodes, n)
-	}
-	return ok
+	})
 }
 
 // nodeAddresses decodes a node's addresses into the order of families.
@@ -132,21 +120,15 @@ func (s *section) mac(v value) (MAC, bool) {
 }
 
 // endpoint decodes an endpoint block into its instances.
-func (decl *declarations) endpoint(d *decoder, b *hcl.Block) {
-	outer := d.open(endpointBlock, b.Body, b.DefRange, d.ctx)
-	// Nothing refers to endpoints: which of them are hidden does not matter.
-	instances, _ := outer.instances()
-	for _, inst := range instances {
-		s := *outer
-		s.ctx = inst.ctx
-		name, at, named := s.instanceName(b, inst)
-		e := &endpointDecl{place: at}
-		e.Name, e.Range = name, b.DefRange
+func (decl *declarations) endpoint(d *decoder, b *hcl.Block) bool {
+	return d.instantiate(endpointBlock, b, func(s *section, id identity) {
+		e := &endpointDecl{place: id.place}
+		e.Name, e.Range = id.name, b.DefRange
 		s.endpointFields(e)
-		if named {
+		if id.known {
 			decl.endpoints = append(decl.endpoints, e)
 		}
-	}
+	})
 }
 
 // endpointFields decodes the attributes of an endpoint.
@@ -165,18 +147,22 @@ func (s *section) endpointFields(e *endpointDecl) {
 		e.macAt = v.place
 	}
 	// The order is kept: the first address of a family is the one to show.
-	addresses, _, _ := s.strings("addresses")
+	addresses, _, st := s.strings("addresses")
+	e.whole = st != unknown
 	for _, v := range addresses {
 		a, err := parseHost(v.AsString())
 		if err != nil {
 			s.report(v.problem("Unsuitable address", "%q cannot be an endpoint's address: %s.", v.AsString(), err))
+			e.whole = false
 			continue
 		}
 		e.Addresses = append(e.Addresses, a)
 		e.addressesAt = append(e.addressesAt, v.place)
 	}
 	e.Labels = s.labels()
-	e.Ports = s.ports()
+	var understood bool
+	e.Ports, understood = s.ports()
+	e.whole = e.whole && understood
 }
 
 // labels decodes labels. Values are free; names are what a selector can write
@@ -203,20 +189,19 @@ func (s *section) labels() map[string]string {
 	return labels
 }
 
-// ports decodes named ports. A name without a letter could be taken for a
-// number (RFC 6335, section 5.1).
-func (s *section) ports() map[string]Port {
+// ports decodes named ports. It returns false if a mistake hides some.
+func (s *section) ports() (map[string]Port, bool) {
 	v, st := s.get("ports")
 	if st != known || v.LengthInt() == 0 {
-		return nil
+		return nil, st != unknown
 	}
 	ports := make(map[string]Port, v.LengthInt())
 	places := s.keyPlaces(v)
 	for it := v.ElementIterator(); it.Next(); {
 		key, element := it.Element()
 		name, at := key.AsString(), placeOf(places, key, v)
-		if !portName.MatchString(name) || !strings.ContainsAny(name, "abcdefghijklmnopqrstuvwxyz") {
-			s.report(at.problem("Unsuitable port", "%q is no name for a port: at most 15 of a-z, 0-9 and - are wanted, with a letter among them and no - at either end.", name))
+		if err := checkPortName(name); err != nil {
+			s.report(at.problem("Unsuitable port", "%q is no name for a port: %s.", name, err))
 			continue
 		}
 		if element.IsNull() {
@@ -230,7 +215,7 @@ func (s *section) ports() map[string]Port {
 		}
 		ports[name] = port
 	}
-	return ports
+	return ports, len(ports) == v.LengthInt()
 }
 
 // placeOf is where the value of a key is written, if it is, or else the whole

@@ -133,7 +133,7 @@ func startEdit(path string, in Inputs) (*editor, hcl.Diagnostics) {
 	}
 	e.Config, diags = build(path, in, sources, r, subnetsToCome)
 	e.decl = e.Config.decl
-	if e.decl == nil || !e.decl.allNodes || e.decl.network != nil && !e.decl.network.ranges {
+	if e.decl == nil || e.decl.hidden[nodeBlock] || e.decl.network != nil && !e.decl.network.ranges {
 		return e, diags
 	}
 	for _, n := range e.decl.nodes {

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/poldernet/polder/spec"
+	"github.com/poldernet/polder/spec/selector"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -68,7 +72,7 @@ func golden(t *testing.T, pattern string, run func(*testing.T, spec.Inputs) []by
 					continue
 				}
 				files = append(files, f)
-				write(t, f.Name, f.Data)
+				writeIn(t, ".", f.Name, string(f.Data))
 			}
 			got := run(t, inputs(archive.Comment))
 			if *update {
@@ -111,68 +115,74 @@ func write(t testing.TB, name string, data []byte) {
 // dump is a spec as JSON, without the places in files and what is not set.
 func dump(t fataler, s *spec.Spec) []byte {
 	t.Helper()
-	text, err := json.Marshal(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tree map[string]any
-	if err := json.Unmarshal(text, &tree); err != nil {
-		t.Fatal(err)
-	}
-	text, err = json.MarshalIndent(pruned(tree), "", "  ")
+	text, err := json.MarshalIndent(tree(reflect.ValueOf(s)), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return append(text, '\n')
 }
 
-func pruned(v any) any {
-	switch v := v.(type) {
-	case string:
-		if v == "" {
+// tree is a value in the terms of JSON, or nil for what is not set. What has a
+// text in the spec is that text.
+func tree(v reflect.Value) any {
+	switch x := v.Interface().(type) {
+	case hcl.Range:
+		return nil
+	case *selector.Selector, spec.MAC, spec.Service, spec.End, netip.Addr, netip.Prefix:
+		if v.IsZero() {
 			return nil
 		}
-	case map[string]any:
-		delete(v, "Range")
-		for key, value := range v {
-			if v[key] = pruned(value); v[key] == nil {
-				delete(v, key)
+		return fmt.Sprint(x)
+	case []byte:
+		return string(x)
+	case []spec.Peer, []spec.Service:
+		// Not the same as none at all.
+		if !v.IsNil() && v.Len() == 0 {
+			return "nothing"
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return nil
+		}
+		return tree(v.Elem())
+	case reflect.Struct:
+		out := make(map[string]any)
+		for i := range v.NumField() {
+			if field := tree(v.Field(i)); field != nil {
+				out[v.Type().Field(i).Name] = field
 			}
 		}
-		if len(v) == 0 {
-			return nil
+		if len(out) > 0 {
+			return out
 		}
-	case []any:
-		if len(v) == 0 {
-			return nil
+	case reflect.Map:
+		out := make(map[string]any)
+		for it := v.MapRange(); it.Next(); {
+			if out[it.Key().String()] = tree(it.Value()); it.Value().Kind() == reflect.String {
+				out[it.Key().String()] = it.Value().String() // also an empty one
+			}
 		}
-		if mac, ok := macOf(v); ok {
-			return pruned(mac)
+		if len(out) > 0 {
+			return out
 		}
-		for i := range v {
-			v[i] = pruned(v[i])
+	case reflect.Slice:
+		var out []any
+		for i := range v.Len() {
+			out = append(out, tree(v.Index(i)))
 		}
+		if len(out) > 0 {
+			return out
+		}
+	case reflect.String:
+		if v.Len() > 0 {
+			return v.String()
+		}
+	default:
+		return v.Interface()
 	}
-	return v
-}
-
-// macOf is the text of a MAC, which is six numbers in JSON.
-func macOf(list []any) (string, bool) {
-	var mac spec.MAC
-	if len(list) != len(mac) {
-		return "", false
-	}
-	for i := range list {
-		n, ok := list[i].(float64)
-		if !ok {
-			return "", false
-		}
-		mac[i] = byte(n)
-	}
-	if mac.IsZero() {
-		return "", true
-	}
-	return mac.String(), true
+	return nil
 }
 
 // fataler is what a test and a property have in common.

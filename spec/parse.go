@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Texts of the spec to values. Errors complete the sentence "this is wrong:".
@@ -137,21 +137,32 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
+// parseBlock reads a CIDR, or an address, which is a block of one.
+func parseBlock(s string) (netip.Prefix, error) {
+	if strings.Contains(s, "/") {
+		return parseCIDR(s)
+	}
+	a, err := parseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
+
 // parsePort reads "8080/tcp".
 func parsePort(s string) (Port, error) {
 	number, protocol, ok := strings.Cut(s, "/")
 	if !ok {
 		return Port{}, fmt.Errorf("the protocol is missing, as in %s/tcp", s)
 	}
-	n, err := strconv.ParseUint(number, 10, 16)
-	if err != nil || n == 0 {
-		return Port{}, errors.New("a port is a number from 1 to 65535")
+	n, err := parsePortNumber(number)
+	if err != nil {
+		return Port{}, err
 	}
-	switch protocol {
-	case "tcp", "udp", "sctp":
-		return Port{uint16(n), protocol}, nil
+	if !hasPorts(protocols[protocol]) {
+		return Port{}, errors.New("the protocol must be tcp, udp or sctp")
 	}
-	return Port{}, errors.New("the protocol must be tcp, udp or sctp")
+	return Port{n, protocol}, nil
 }
 
 var (
@@ -168,6 +179,23 @@ var (
 func checkDNSLabel(s string) error {
 	if !dnsLabel.MatchString(s) {
 		return errors.New("at most 63 of a-z, 0-9 and - are wanted, with no - at either end")
+	}
+	return nil
+}
+
+// checkPortName checks the name of a port. One without a letter could be taken
+// for a number (RFC 6335, section 5.1).
+func checkPortName(s string) error {
+	if !portName.MatchString(s) || !strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") {
+		return errors.New("at most 15 of a-z, 0-9 and - are wanted, with a letter among them and no - at either end")
+	}
+	return nil
+}
+
+// checkTitle checks a name that people read, and nothing refers to.
+func checkTitle(s string) error {
+	if strings.TrimSpace(s) == "" || len(s) > 253 || strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("at most 253 bytes of text in one line are wanted")
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"net/netip"
-	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -162,40 +161,6 @@ func (b *Block) Contains(a netip.Addr) bool {
 	return true
 }
 
-// Service is a protocol with, if any, a restriction to ports or an ICMP type.
-// At most one of Ports, Name and ICMP is set.
-type Service struct {
-	Protocol uint8     // IPPROTO_*; 0 with Name: any that the named port has; never 0 otherwise
-	Ports    PortRange // of the server; zero: all
-	Name     string    // of a port of the server's endpoint
-	ICMP     *ICMP     // of ICMP or ICMPv6
-}
-
-// PortRange is from First to Last, both included.
-type PortRange struct{ First, Last uint16 }
-
-// IsZero says that the range is no restriction.
-func (r PortRange) IsZero() bool { return r == PortRange{} }
-
-// Contains says that a port is in the range.
-func (r PortRange) Contains(p uint16) bool { return r.IsZero() || r.First <= p && p <= r.Last }
-
-// String is "80" or "8000-8100".
-func (r PortRange) String() string {
-	if r.First == r.Last {
-		return strconv.Itoa(int(r.First))
-	}
-	return strconv.Itoa(int(r.First)) + "-" + strconv.Itoa(int(r.Last))
-}
-
-// ICMP is a type of ICMP messages, and perhaps a code (RFC 792, RFC 4443).
-// Conversations are told by the message that begins them, in practice an echo
-// request; their answers, and errors about a connection, belong to it.
-type ICMP struct {
-	Type uint8
-	Code *uint8 // nil: any
-}
-
 // Namespace is a `namespace` block: labels for the endpoints in it. Namespaces
 // that no block declares exist all the same.
 type Namespace struct {
@@ -237,7 +202,10 @@ const AllInterfaces = "*"
 // Check is a `check` block: what is expected of the policies.
 type Check struct {
 	Name     string
-	From, To string // as in `polder explain`: endpoint.NAME, node.NAME, an address, outside
+	From, To End
+	// Services are what To is asked for, each with one port at most and without
+	// a Name: names of ports are resolved. More than one only for ICMP, where
+	// each is of another family: the one of the addresses' family counts.
 	Services []Service
 	Expect   Action // Allow or Deny
 	Range    hcl.Range

@@ -18,8 +18,9 @@ type block struct {
 	doc    string
 	attrs  []attribute
 	blocks []*block
-	many   bool // may occur more than once
-	free   bool // any attribute, as in locals
+	many   bool               // may occur more than once
+	free   bool               // any attribute, as in locals
+	naming func(string) error // what is wrong with a name; nil: checkName
 
 	hcl *hcl.BodySchema
 }
@@ -191,8 +192,17 @@ var localsBlock = newBlock(block{
 var rootBlock = newBlock(block{
 	attrs: []attribute{
 		{name: "cluster", kind: "string", typ: cty.String, required: true, unit: "at most 63 of a-z, 0-9 and -", doc: "Name of the cluster. MACs are computed from it, so that clusters on one link do not share them.", example: `"edge"`},
+		{
+			name: "kubernetes_manifests", kind: "list of file names", typ: listOfString, def: "`[]`",
+			doc:     "Files of Kubernetes objects, among them policies, from the spec's folder where the name is relative. They end in `.yaml`, `.yml` or `.json`. The last part of a name may be a pattern with `*`, `?` and `[…]`, for the files in the order of their names, or for none.",
+			example: `["policies/*.yaml"]`,
+		},
 	},
-	blocks: []*block{networkBlock, nodeBlock, endpointBlock, variableBlock, localsBlock},
+	blocks: []*block{
+		networkBlock, nodeBlock, endpointBlock,
+		namespaceBlock, networkSetBlock, tierBlock, policyBlock, hostEndpointBlock, checkBlock, enforcementBlock,
+		variableBlock, localsBlock,
+	},
 })
 
 // newBlock completes a block's description by the form that HCL asks for.

@@ -24,6 +24,8 @@ type snapshot struct {
 	VarFiles      []string          `json:"var_files,omitempty"`
 	Vars          []string          `json:"vars,omitempty"`
 	Files         map[string][]byte `json:"files"` // by name
+	// Listings are the names of files, by the pattern that they match.
+	Listings map[string][]string `json:"listings,omitempty"`
 }
 
 // Snapshot is all that the spec was made of, in a form for Restore: the
@@ -50,12 +52,18 @@ func (c *Config) Snapshot() ([]byte, error) {
 			s.Files[name] = content.text
 		}
 	}
+	for pattern, l := range c.reader.listings {
+		if s.Listings == nil {
+			s.Listings = make(map[string][]string)
+		}
+		s.Listings[pattern] = l.names // a folder that could not be listed is an error
+	}
 	for _, src := range c.sources {
 		s.Sources = append(s.Sources, src.name)
 		s.Files[src.name] = src.text // edited, perhaps
 	}
 	// JSON has no other text, and would change it silently.
-	for _, text := range slices.Concat([]string{s.Path}, s.Environ, s.VarFiles, s.Vars, slices.Collect(maps.Keys(s.Files))) {
+	for _, text := range slices.Concat([]string{s.Path}, s.Environ, s.VarFiles, s.Vars, slices.Collect(maps.Keys(s.Files)), slices.Collect(maps.Keys(s.Listings))) {
 		if !utf8.ValidString(text) {
 			return nil, fmt.Errorf("taking a snapshot of the spec: %q is not UTF-8 text", text)
 		}
@@ -76,7 +84,11 @@ func Restore(b []byte) (*Config, hcl.Diagnostics) {
 	if err != nil {
 		return &Config{reader: newReader()}, failed("Snapshot not readable", err)
 	}
-	r := &reader{contents: make(map[string]content), closed: true}
+	r := newReader()
+	r.closed = true
+	for pattern, names := range s.Listings {
+		r.listings[pattern] = listing{names: names}
+	}
 	for name, text := range s.Files {
 		r.contents[name] = content{text: text}
 	}

@@ -42,6 +42,7 @@ func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 // Config is made of one content of each file, and can be made again.
 type reader struct {
 	contents map[string]content // by name
+	listings map[string]listing // by pattern
 	closed   bool               // there are no other files than these
 }
 
@@ -50,7 +51,15 @@ type content struct {
 	err  error
 }
 
-func newReader() *reader { return &reader{contents: make(map[string]content)} }
+// listing is the names of the files that a pattern stands for.
+type listing struct {
+	names []string
+	err   error
+}
+
+func newReader() *reader {
+	return &reader{contents: make(map[string]content), listings: make(map[string]listing)}
+}
 
 // read reads a file, or says again what it has read.
 func (r *reader) read(name string) ([]byte, error) {
@@ -64,6 +73,49 @@ func (r *reader) read(name string) ([]byte, error) {
 	}
 	r.contents[name] = c
 	return c.text, c.err
+}
+
+// list is the names of the files in a folder whose last part matches that of a
+// pattern, in order. Hidden files do not, as in a shell.
+func (r *reader) list(pattern string) ([]string, error) {
+	l, known := r.listings[pattern]
+	switch {
+	case known:
+	case r.closed:
+		l.err = &fs.PathError{Op: "list", Path: pattern, Err: errors.New("not in the snapshot")}
+	default:
+		l.names, l.err = match(pattern)
+	}
+	r.listings[pattern] = l
+	return l.names, l.err
+}
+
+func match(pattern string) ([]string, error) {
+	folder, last := filepath.Split(pattern)
+	entries, err := os.ReadDir(filepath.Clean(folder))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		ok, err := filepath.Match(last, entry.Name())
+		if err != nil {
+			return nil, &fs.PathError{Op: "list", Path: pattern, Err: err}
+		}
+		if ok && !strings.HasPrefix(entry.Name(), ".") {
+			names = append(names, filepath.Join(folder, entry.Name()))
+		}
+	}
+	return names, nil
+}
+
+// folders are those in which files were looked for.
+func (r *reader) folders() []string {
+	var out []string
+	for pattern := range r.listings {
+		out = append(out, filepath.Dir(pattern))
+	}
+	return out
 }
 
 // readSources reads the file, or the files of the folder in the order of
@@ -138,9 +190,13 @@ func readRegular(name string) ([]byte, error) {
 
 // failed is an error that has no place in a file.
 func failed(summary string, err error) hcl.Diagnostics {
-	text := err.Error()
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: fileError(err) + "."}}
+}
+
+// fileError is an error's text, without what was tried with a file.
+func fileError(err error) string {
 	if in := (*fs.PathError)(nil); errors.As(err, &in) {
-		text = in.Path + ": " + in.Err.Error()
+		return in.Path + ": " + in.Err.Error()
 	}
-	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: text + "."}}
+	return err.Error()
 }

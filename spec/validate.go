@@ -18,6 +18,7 @@ func (d *decoder) validate(decl *declarations, strict strictness) {
 	}
 	v.nodeSubnets()
 	v.checkEndpoints()
+	v.checkPolicies()
 }
 
 // validator compares what was declared. What is unknown for a mistake that is

@@ -28,7 +28,7 @@ func (v *validator) checkEndpoints() {
 		names[e.Name] = e
 
 		node := v.byName[e.Node]
-		if node == nil && e.Node != "" && v.allNodes {
+		if node == nil && e.Node != "" && !v.hidden[nodeBlock] {
 			v.report(e.nodeAt.problem("No such node", "Endpoint %s is on node %q, which is not declared.%s", e.Name, e.Node, didYouMean(e.Node, nodes)))
 		}
 		for i, a := range e.Addresses {
