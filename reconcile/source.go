@@ -72,7 +72,7 @@ const (
 // begins with files that somebody has read before: they may have changed since.
 // Files that cannot be watched are looked at from time to time.
 func (s Source) watch(ctx context.Context, node string, files []string, box *mailbox) {
-	w, err := filewatch.New(files, spec.IsSpecFile)
+	w, err := filewatch.New(files, spec.IsInput)
 	var changes <-chan struct{}
 	if err == nil {
 		changes = w.Changes()
@@ -124,7 +124,7 @@ func tell(box *mailbox, err error) {
 type fingerprint = [sha256.Size]byte
 
 func (s Source) fingerprint(files []string) fingerprint {
-	return filewatch.Fingerprint(files, spec.IsSpecFile)
+	return filewatch.Fingerprint(files, spec.IsInput)
 }
 
 // settle waits until no change has been reported for a while. A file that is

@@ -48,11 +48,14 @@ func (c *Config) Path() string { return c.path }
 // objects. Among them are files that could not be read, since the spec may be
 // another when they can; and folders of which the files that match a pattern
 // were read. A folder that is the spec is to be watched beside them, because
-// files may be added to it. In folders, those files count of which IsSpecFile or
-// IsManifestFile is true.
+// files may be added to it. Of the files in folders, IsInput says which count.
 func (c *Config) Files() []string {
 	return slices.Compact(slices.Sorted(slices.Values(append(c.reader.folders(), slices.Collect(maps.Keys(c.reader.contents))...))))
 }
+
+// IsInput says whether a file of that name, in a folder of a spec or of
+// Config.Files, may change the spec by being there.
+func IsInput(name string) bool { return IsSpecFile(name) || isManifestFile(name) }
 
 // strictness says what to make of nodes without subnets.
 type strictness bool

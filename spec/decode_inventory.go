@@ -61,7 +61,7 @@ func (decl *declarations) networkSet(d *decoder, b *hcl.Block) bool {
 func (s *section) block(v value) (netip.Prefix, bool) {
 	p, err := parseBlock(v.AsString())
 	if err != nil {
-		s.report(v.problem("Unsuitable CIDR", "%q is neither a CIDR nor an address: %s.", v.AsString(), err))
+		s.report(v.problem("Unsuitable CIDR", "%q is no block of addresses: %s.", v.AsString(), err))
 		return p, false
 	}
 	return p, true

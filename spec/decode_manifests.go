@@ -16,7 +16,7 @@ func (s *section) manifests() []*Manifest {
 	list, _, _ := s.strings("kubernetes_manifests")
 	for _, v := range list {
 		name := v.AsString()
-		if !IsManifestFile(filepath.Base(name)) {
+		if !isManifestFile(filepath.Base(name)) {
 			s.report(v.problem(summary, "%q is no name of a manifest: it ends in none of .yaml, .yml and .json, or is hidden.", name))
 			continue
 		}
@@ -57,8 +57,8 @@ func (s *section) manifests() []*Manifest {
 // more than themselves.
 func isPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
 
-// IsManifestFile says whether a file of that name can be a manifest that a spec
+// isManifestFile says whether a file of that name can be a manifest that a spec
 // reads. Editors keep hidden files beside those that they edit.
-func IsManifestFile(name string) bool {
+func isManifestFile(name string) bool {
 	return !strings.HasPrefix(name, ".") && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
 }

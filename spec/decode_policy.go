@@ -21,7 +21,7 @@ func (decl *declarations) tier(d *decoder, b *hcl.Block) bool {
 		case id.name == DefaultTier:
 			t.Order = DefaultTierOrder
 		case st == absent && id.known && !s.garbled:
-			s.report(s.problem("Missing attribute", "%q is required, but for the tier %q. %s", "order", DefaultTier, s.schema.attr("order").wanted()))
+			s.report(s.problem("Missing attribute", "%q is required for every tier but %q. %s", "order", DefaultTier, s.schema.attr("order").wanted()))
 		}
 		t.DefaultAction, _, _ = oneOf(s, "default_action", Deny, Deny, Pass)
 		if id.known {
@@ -82,12 +82,11 @@ func (s *section) selected(p *policyDecl) {
 	if selectorState == absent && hostState == absent {
 		p.Selector = selector.All()
 	}
-	if hostState == absent {
+	if hostState != known {
 		return
 	}
-	const summary = "Unsuitable host_selector"
-	if namespaceState != absent {
-		s.report(hostAt.problem(summary, "Host endpoints are in no namespace, and the policy is of one (%s). Write two policies.", at))
+	if namespaceState == known {
+		s.report(hostAt.problem("Unsuitable host_selector", "Host endpoints are in no namespace, and the policy is of one (%s). Write two policies.", at))
 	}
 	if selectorState == absent && p.NamespaceSelector != nil {
 		s.report(spacesAt.problem("Unsuitable namespace_selector", "With host_selector and no selector, the policy selects host endpoints only, which are in no namespace. With selector = \"all()\" it selects endpoints of these namespaces, too."))

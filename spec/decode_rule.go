@@ -36,7 +36,7 @@ func (s *section) services() []Service {
 	var given []string
 	var last place
 	note := func(name string, at place, st state) {
-		if st != absent {
+		if st == known {
 			given, last = append(given, name), at
 		}
 	}
@@ -46,7 +46,7 @@ func (s *section) services() []Service {
 	for _, v := range ports {
 		service, err := parsePorts(v.AsString())
 		if err != nil {
-			s.report(v.problem("Unsuitable port", "%q is no port of a rule: %s.", v.AsString(), err))
+			s.report(v.problem("Unsuitable port", "ports cannot have %q: %s.", v.AsString(), err))
 			continue
 		}
 		out = append(out, service)
@@ -66,7 +66,7 @@ func (s *section) services() []Service {
 	for _, v := range messages {
 		services, err := parseICMP(v.AsString())
 		if err != nil {
-			s.report(v.problem("Unsuitable ICMP type", "%q is no ICMP message of a rule: %s.", v.AsString(), err))
+			s.report(v.problem("Unsuitable ICMP type", "icmp cannot have %q: %s.", v.AsString(), err))
 			continue
 		}
 		out = append(out, services...)
@@ -102,44 +102,46 @@ func (s *section) peer() Peer {
 	p := Peer{Range: s.rng}
 	var given []string
 	var last place
-	note := func(name string, at place) { given, last = append(given, name), at }
-
-	byLabels, at, st := s.selector("selector")
-	if st != absent {
-		note("selector", at)
+	unclear := s.garbled // one of the kinds may have been meant
+	note := func(name string, at place, st state) {
+		switch st {
+		case known:
+			given, last = append(given, name), at
+		case unknown:
+			unclear = true
+		}
 	}
+	byLabels, at, st := s.selector("selector")
+	note("selector", at, st)
 	namespaces, at, spacesState := s.selector("namespace_selector")
-	if spacesState != absent && st == absent {
-		note("namespace_selector", at)
+	if st == absent { // else it belongs to the selector
+		note("namespace_selector", at, spacesState)
 	}
 	if byLabels != nil || namespaces != nil {
 		p.Endpoints = &PeerSelector{Selector: byLabels, Namespaces: namespaces}
 	}
-	if at, st := s.peerBlock(&p); st != absent {
-		note("cidr", at)
-	}
+	at, st = s.peerBlock(&p)
+	note("cidr", at, st)
 	for _, ref := range []struct {
 		to  *block
 		out *string
 	}{{networkSetBlock, &p.NetworkSet}, {nodeBlock, &p.Node}} {
 		name, at, st := s.text(ref.to.name, "")
-		if st != absent {
-			note(ref.to.name, at)
-		}
+		note(ref.to.name, at, st)
 		if st == known {
 			*ref.out = name
 			s.refer(ref.to, name, at)
 		}
 	}
 	if v, st := s.get("any"); st == unknown || st == known && v.True() {
-		note("any", v.place)
+		note("any", v.place, st)
 		p.Any = true
 	}
 	const choose = "A peer is chosen by selector, namespace_selector or both; or by one of cidr, network_set, node and any = true"
 	switch {
 	case len(given) > 1:
 		s.report(last.problem("Unsuitable peer", "%s. This one has %s. Write one block for each.", choose, enumerate(given)))
-	case len(given) == 0 && !s.garbled && s.attrs["except"] == nil:
+	case len(given) == 0 && !unclear:
 		s.report(s.problem("Unsuitable peer", "%s. This one has none of them.", choose))
 	}
 	return p
@@ -156,6 +158,7 @@ func (s *section) peerBlock(p *Peer) (place, state) {
 	holes, at, holesState := s.strings("except")
 	if st == absent && holesState != absent {
 		s.report(at.problem("Unsuitable peer", "except is a part of cidr, which is missing."))
+		return at, unknown
 	}
 	for _, v := range holes {
 		hole, ok := s.block(v)

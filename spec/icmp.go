@@ -73,11 +73,11 @@ func (t *icmpTypes) name(number uint8) string {
 	return strconv.Itoa(int(number))
 }
 
-// beginning are the names of the types that begin a conversation.
+// beginning are the types that begin a conversation, as in a spec.
 func (t *icmpTypes) beginning() string {
 	list := make([]string, len(t.begin))
 	for i, n := range t.begin {
-		list[i] = t.name(n)
+		list[i] = Service{Protocol: t.protocol, ICMP: &ICMP{Type: n}}.String()
 	}
 	return enumerate(list)
 }
@@ -118,7 +118,10 @@ func parseICMP(s string) ([]Service, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []Service{{Protocol: t.protocol, ICMP: &ICMP{number, code}}}, t.begins(number)
+		if err := t.begins(number); err != nil {
+			return nil, err
+		}
+		return []Service{{Protocol: t.protocol, ICMP: &ICMP{number, code}}}, nil
 	}
 	if text != "" && strings.Trim(text, digits) == "" {
 		return nil, fmt.Errorf("types of ICMP and of ICMPv6 have different numbers; write %s/icmp or %s/icmpv6", s, s)
@@ -141,8 +144,7 @@ func parseICMP(s string) ([]Service, error) {
 	case wrong != nil:
 		return nil, wrong
 	}
-	_, err := icmpFamilies[0].parse(text)
-	return nil, err
+	return nil, fmt.Errorf("it is no name of an ICMP type, as nft has them. Conversations begin with %s; and with %s", icmpFamilies[0].beginning(), icmpFamilies[1].beginning())
 }
 
 // parse reads a type.
@@ -152,14 +154,14 @@ func (t *icmpTypes) parse(s string) (uint8, error) {
 	}
 	number, err := strconv.ParseUint(s, 10, 8)
 	if err != nil {
-		return 0, fmt.Errorf("an ICMP type is a number from 0 to 255, or a name as nft has it. Conversations begin with %s", t.beginning())
+		return 0, fmt.Errorf("a type of %s is a number from 0 to 255, or a name as nft has it. Conversations begin with %s", protocolName(t.protocol), t.beginning())
 	}
 	return uint8(number), nil
 }
 
 // begins says why no conversation begins with a type.
 func (t *icmpTypes) begins(number uint8) error {
-	var why string
+	why := "connection tracking takes it for invalid"
 	switch {
 	case slices.Contains(t.begin, number):
 		return nil
@@ -168,9 +170,7 @@ func (t *icmpTypes) begins(number uint8) error {
 	case slices.Contains(t.answers, number):
 		why = "an answer belongs to the conversation that the request began, and passes with it"
 	case slices.Contains(t.link, number):
-		why = "messages about the link always pass"
-	default:
-		why = "connection tracking takes it for invalid"
+		why = "discovery and multicast listeners always pass, since the link does not work without them"
 	}
-	return fmt.Errorf("no conversation begins with this type: %s. Those that do are %s", why, t.beginning())
+	return fmt.Errorf("no conversation begins with it: %s. Conversations begin with %s", why, t.beginning())
 }

@@ -1,6 +1,8 @@
 package spec
 
 import (
+	"strings"
+
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -225,6 +227,9 @@ func newBlock(b block) *block {
 	}
 	return &b
 }
+
+// noun is what messages call such a block.
+func (b *block) noun() string { return strings.ReplaceAll(b.name, "_", " ") }
 
 // attr is the description of an attribute. There are few in a block: a map
 // would not be faster.

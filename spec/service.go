@@ -129,6 +129,9 @@ func parsePorts(s string) (Service, error) {
 		if named {
 			return Service{Name: port}, nil
 		}
+		if _, err := parsePortRange(port); err != nil {
+			return Service{}, err
+		}
 		return Service{}, fmt.Errorf("the protocol is missing, as in %s/tcp", s)
 	}
 	service := Service{Protocol: protocols[protocol]}
@@ -148,6 +151,9 @@ func parsePorts(s string) (Service, error) {
 func parsePortRange(s string) (PortRange, error) {
 	if s == "*" {
 		return PortRange{}, nil
+	}
+	if strings.Trim(s, digits+"-") != "" || s == "" {
+		return PortRange{}, errors.New("it is no number, no range as 8000-8100, and no name: at most 15 of a-z, 0-9 and -")
 	}
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {

@@ -110,7 +110,11 @@ func (v *validator) resolvePort(c *checkDecl, endpoints map[string]*endpointDecl
 	port, ok := ports[asked.Name]
 	switch {
 	case !ok:
-		v.report(c.portAt.problem("No such port", "%s has no port named %q.%s", c.To, asked.Name, didYouMean(asked.Name, slices.Sorted(maps.Keys(ports)))))
+		hint := didYouMean(asked.Name, slices.Sorted(maps.Keys(ports)))
+		if c.To.Kind == EndNode {
+			hint += " The named ports of a node are those of its host endpoints."
+		}
+		v.report(c.portAt.problem("No such port", "%s has no port named %q.%s", c.To, asked.Name, hint))
 	case asked.Protocol != 0 && asked.Protocol != port.ProtocolNumber():
 		v.report(c.portAt.problem("No such port", "The port %q of %s is %s.", asked.Name, c.To, port))
 	default:

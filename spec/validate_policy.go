@@ -37,7 +37,7 @@ func unique[T any](v *validator, kind *block, list []T, named func(T) (string, p
 		name, at := named(d)
 		if before, ok := first[name]; ok {
 			_, beforeAt := named(before)
-			v.report(at.problem("Duplicate "+kind.name, "The %s %q is declared at %s already.", kind.name, name, beforeAt))
+			v.report(at.problem("Duplicate "+kind.noun(), "The %s %q is declared at %s already.", kind.noun(), name, beforeAt))
 			continue
 		}
 		first[name] = d
@@ -62,7 +62,7 @@ func declared[T any](v *validator, kind *block, there map[string]T) {
 			}
 			slices.Sort(names)
 		}
-		v.report(ref.problem("No such "+kind.name, "There is no %s named %q.%s", kind.name, ref.name, didYouMean(ref.name, names)))
+		v.report(ref.problem("No such "+kind.noun(), "There is no %s named %q.%s", kind.noun(), ref.name, didYouMean(ref.name, names)))
 	}
 }
 
