@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/poldernet/polder/spec/selector"
 )
 
 // seeds adds the specs of the examples and of the other tests.
@@ -63,6 +65,7 @@ func checkLoaded(t *testing.T, c *Config, diags hcl.Diagnostics) {
 		return
 	}
 	s := c.Spec
+	checkPolicies(t, s)
 	if s.Network == nil {
 		return
 	}
@@ -161,19 +164,33 @@ func FuzzFormat(f *testing.F) {
 
 // unplaced is a spec without the places in files.
 func unplaced(s *Spec) *Spec {
-	if s == nil {
-		return nil
-	}
-	if s.Network != nil {
-		s.Network.Range = hcl.Range{}
-	}
-	for _, n := range s.Nodes {
-		n.Range = hcl.Range{}
-	}
-	for _, e := range s.Endpoints {
-		e.Range = hcl.Range{}
+	if s != nil {
+		unplace(reflect.ValueOf(s))
 	}
 	return s
+}
+
+func unplace(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() && v.Type() != reflect.TypeFor[*selector.Selector]() {
+			unplace(v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			unplace(v.Index(i))
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[hcl.Range]() {
+			v.SetZero()
+			return
+		}
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				unplace(v.Field(i))
+			}
+		}
+	}
 }
 
 func FuzzAssign(f *testing.F) {

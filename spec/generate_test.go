@@ -68,7 +68,8 @@ func (it item) json() map[string]any {
 	for _, inner := range it.items {
 		content := inner.json()
 		if inner.label == "" {
-			out[inner.block] = content
+			list, _ := out[inner.block].([]any)
+			out[inner.block] = append(list, content)
 			continue
 		}
 		labels, ok := out[inner.block].(map[string]any)
@@ -159,6 +160,7 @@ func genSpec(t *rapid.T, lacking bool) generated {
 	}
 	g.items = append(g.items, network)
 	g.nodes(t, families, hostGW, lacking)
+	g.addPolicies(t, lacking)
 	return g
 }
 

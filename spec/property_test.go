@@ -181,10 +181,9 @@ func TestPropertyAdd(t *testing.T) {
 	})
 }
 
-// TestPropertyMistakes: of several mistakes in as many nodes, each is reported
-// once, at its line, and nothing else is.
-func TestPropertyMistakes(t *testing.T) {
-	mistakes := []func(*item){
+// mistakes are ways to break a block, by its kind.
+var mistakes = map[string][]func(*item){
+	"node": {
 		func(n *item) { n.attrs["addresses"] = []string{"192.0.2.999"} },
 		func(n *item) { n.attrs["addresses"] = []string{} },
 		func(n *item) { n.attrs["subnets"] = []string{"10.244.1.0"} },
@@ -193,39 +192,100 @@ func TestPropertyMistakes(t *testing.T) {
 		func(n *item) { n.attrs["vtep_mac"] = map[string]any{"ipv4": "01:00:00:00:00:00"} },
 		func(n *item) { n.items = []item{{block: "underlay"}} },
 		func(n *item) { n.attrs["for_each"] = 3 },
+	},
+	"endpoint": {
+		func(e *item) { e.attrs["addresses"] = []string{"10.244.1"} },
+		func(e *item) { e.attrs["ports"] = map[string]any{"http": "80"} },
+		func(e *item) { e.attrs["for_each"] = 3 },
+	},
+	"namespace": {
+		func(n *item) { n.attrs["labels"] = map[string]any{spec.NamespaceLabel: "other"} },
+		func(n *item) { n.attrs["labels"] = 3 },
+	},
+	"network_set": {
+		func(n *item) { n.attrs["cidrs"] = []string{"10.0.0.1/8"} },
+		func(n *item) { delete(n.attrs, "cidrs") },
+		func(n *item) { n.attrs["for_each"] = 3 },
+	},
+	"tier": {
+		func(n *item) { n.attrs["default_action"] = "allow" },
+		func(n *item) { n.attrs["order"] = "first" },
+		func(n *item) { n.attrs["for_each"] = 3 },
+	},
+	"policy": {
+		func(p *item) { p.attrs["types"] = []string{} },
+		func(p *item) { p.attrs["order"] = "last" },
+		func(p *item) { p.attrs["selctor"] = "all()" },
+		func(p *item) { p.attrs["for_each"] = 3 },
+		func(p *item) { p.items = []item{{block: "ingress"}} },
+		func(p *item) { p.items = []item{ruleWith("action", "accept")} },
+		func(p *item) { p.items = []item{ruleWith("ports", []string{"80"})} },
+		func(p *item) { p.items = []item{ruleWith("ports", []string{})} },
+		func(p *item) { p.items = []item{ruleWith("protocol", 0)} },
+		func(p *item) { p.items = []item{ruleWith("icmp", []string{"echo-reply"})} },
+		func(p *item) { p.items = []item{ruleWith("", "", item{block: "from"})} },
+		func(p *item) { p.items = []item{ruleWith("", "", item{block: "to"})} },
+		func(p *item) {
+			p.items = []item{ruleWith("", "", item{block: "from", attrs: map[string]any{"cidr": "10.0.0.0/8", "any": true}})}
+		},
+	},
+	"host_endpoint": {
+		func(h *item) { h.attrs["interface"] = "lo" },
+		func(h *item) { h.attrs["failsafe_outbound"] = []string{"ssh"} },
+		func(h *item) { h.attrs["for_each"] = 3 },
+	},
+	"check": {
+		func(c *item) { c.attrs["from"] = "somewhere" },
+		func(c *item) { c.attrs["port"] = "80" },
+		func(c *item) { c.attrs["expect"] = "pass" },
+	},
+	"enforcement": {
+		func(e *item) { e.attrs["log_rate"] = 0 },
+		func(e *item) { e.attrs["established"] = "check" },
+	},
+}
+
+// ruleWith is a good rule but for one attribute, and its peers.
+func ruleWith(name string, value any, peers ...item) item {
+	rule := item{block: "ingress", attrs: map[string]any{"action": "allow"}, items: peers}
+	if name != "" {
+		rule.attrs[name] = value
 	}
+	return rule
+}
+
+// TestPropertyMistakes: of several mistakes in as many blocks, each is reported
+// once, at a line of its block, and nothing else is.
+func TestPropertyMistakes(t *testing.T) {
 	w := newWorkbench(t)
 	rapid.Check(t, func(t *rapid.T) {
 		g := genSpec(t, false)
-		broken := make(map[string]bool)
+		var text strings.Builder
+		text.WriteString(item{attrs: g.attrs}.native(""))
+		blockAt := make(map[int]int) // the item by line
+		broken := make(map[int]bool)
 		for i := range g.items {
-			if g.items[i].block == "node" && rapid.Bool().Draw(t, "broken") {
-				broken[g.items[i].label] = true
-				rapid.SampledFrom(mistakes).Draw(t, "how")(&g.items[i])
+			if ways := mistakes[g.items[i].block]; ways != nil && rapid.Bool().Draw(t, "broken") {
+				broken[i] = true
+				rapid.SampledFrom(ways).Draw(t, "how")(&g.items[i])
+			}
+			first := strings.Count(text.String(), "\n") + 1
+			text.WriteString(item{items: g.items[i : i+1]}.native(""))
+			for line := first; line <= strings.Count(text.String(), "\n"); line++ {
+				blockAt[line] = i
 			}
 		}
-		text := g.native("")
-		w.put(t, map[string]string{"a.hcl": text})
+		w.put(t, map[string]string{"a.hcl": text.String()})
 		config, diags := spec.Load(string(w), spec.Inputs{})
-		node := ""
-		nodeAt := make(map[int]string)
-		for i, line := range strings.Split(text, "\n") {
-			if name, ok := strings.CutPrefix(line, `node "`); ok {
-				node, _, _ = strings.Cut(name, `"`)
-			} else if line != "" && line[0] != ' ' && line != "}" {
-				node = ""
-			}
-			nodeAt[i+1] = node
-		}
 		for _, d := range diags {
-			if name := nodeAt[d.Subject.Start.Line]; broken[name] {
-				delete(broken, name)
+			if i, ok := blockAt[d.Subject.Start.Line]; ok && broken[i] {
+				delete(broken, i)
 				continue
 			}
-			t.Fatalf("%s\na mistake too many, or one twice:\n%s", text, rendered(t, config, diags))
+			t.Fatalf("%s\na mistake too many, or one twice:\n%s", text.String(), rendered(t, config, diags))
 		}
-		if len(broken) > 0 {
-			t.Fatalf("%s\nnothing about %v:\n%s", text, broken, rendered(t, config, diags))
+		for i := range broken {
+			t.Fatalf("%s\nnothing about %s %s:\n%s", text.String(), g.items[i].block, g.items[i].label, rendered(t, config, diags))
 		}
 	})
 }
