@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -65,9 +66,23 @@ func NewValidation(diags hcl.Diagnostics) Validation {
 	return v
 }
 
-// WriteValid says that the spec at path has no mistakes.
+// WriteValid says that the spec at path has no mistakes, and how much is in it:
+// of policies, if there are any.
 func WriteValid(w io.Writer, t Text, path string, s *spec.Spec) error {
-	_, err := fmt.Fprintf(w, "%s %s is valid: %s, %s.\n", t.good("Success!"), path,
-		count(len(s.Nodes), "node"), count(len(s.Endpoints), "endpoint"))
+	parts := []string{count(len(s.Nodes), "node"), count(len(s.Endpoints), "endpoint")}
+	for _, part := range []struct {
+		n    int
+		noun string
+	}{
+		{len(s.Policies), "policy"},
+		{len(s.HostEndpoints), "host endpoint"},
+		{len(s.Checks), "check"},
+		{len(s.Manifests), "Kubernetes manifest"},
+	} {
+		if part.n > 0 {
+			parts = append(parts, count(part.n, part.noun))
+		}
+	}
+	_, err := fmt.Fprintf(w, "%s %s is valid: %s.\n", t.good("Success!"), path, strings.Join(parts, ", "))
 	return err
 }
