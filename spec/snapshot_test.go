@@ -88,7 +88,8 @@ func TestPropertySnapshot(t *testing.T) {
 // readsFiles is a spec that depends on files of every kind.
 var readsFiles = map[string]string{
 	"a.hcl": `
-cluster = trimspace(file("name.txt"))
+cluster              = trimspace(file("name.txt"))
+kubernetes_manifests = ["k8s/*.yaml"]
 variable "address" { type = string }
 locals {
   late  = try(file("sub/late.txt"), "not there")
@@ -103,6 +104,7 @@ endpoint "e" {
   labels    = { late = local.late, bytes = tostring(local.bytes), again = trimspace(file("name.txt")), set = var.set }
 }
 `,
+	"k8s/a.yaml":  "a",
 	"b.hcl":       "variable \"set\" {}\n",
 	"name.txt":    "edge\n",
 	"latin1.txt":  "caf\xe9",
@@ -128,7 +130,7 @@ func TestFilesAndSnapshotOfDependencies(t *testing.T) {
 	if diags.HasErrors() {
 		t.Fatalf("%s", rendered(t, config, diags))
 	}
-	want := []string{"etc/a.hcl", "etc/b.hcl", "etc/latin1.txt", "etc/name.txt", "etc/sub/late.txt", "etc/values.json", "vars.hcl"}
+	want := []string{"etc/a.hcl", "etc/b.hcl", "etc/k8s", "etc/k8s/a.yaml", "etc/latin1.txt", "etc/name.txt", "etc/sub/late.txt", "etc/values.json", "vars.hcl"}
 	if got := config.Files(); !slices.Equal(got, want) {
 		t.Errorf("files %v, want %v", got, want)
 	}
@@ -140,7 +142,7 @@ func TestFilesAndSnapshotOfDependencies(t *testing.T) {
 	if err := os.RemoveAll("vars.hcl"); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"a.hcl": "}", "name.txt": "other", "sub/late.txt": "there", "latin1.txt": "text", "values.json": "{}"} {
+	for name, text := range map[string]string{"a.hcl": "}", "name.txt": "other", "sub/late.txt": "there", "latin1.txt": "text", "values.json": "{}", "k8s/a.yaml": "b", "k8s/b.yaml": "b"} {
 		writeIn(t, "etc", name, text)
 	}
 	restored, diags := spec.Restore(snapshot)
