@@ -56,6 +56,27 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
+// BenchmarkLoadPolicies reads policies with two rules each.
+func BenchmarkLoadPolicies(b *testing.B) {
+	const policies = 10_000
+	var text strings.Builder
+	text.WriteString("cluster = \"edge\"\n")
+	for i := range policies {
+		fmt.Fprintf(&text, "policy \"p%d\" {\n  selector = \"app == 'a%d'\"\n  ingress {\n    action = \"allow\"\n    ports = [\"80/tcp\"]\n    from {\n      selector = \"app in {'a%d', 'b'}\"\n    }\n  }\n"+
+			"  egress {\n    action = \"allow\"\n    to {\n      cidr = \"10.0.0.0/8\"\n      except = [\"10.1.0.0/16\"]\n    }\n  }\n}\n", i, i, i)
+	}
+	w := newWorkbench(b)
+	w.put(b, map[string]string{"polder.hcl": text.String()})
+	b.ReportAllocs()
+	b.SetBytes(int64(text.Len()))
+	for b.Loop() {
+		config, diags := spec.Load(string(w), spec.Inputs{})
+		if diags.HasErrors() || len(config.Spec.Policies) != policies {
+			b.Fatalf("%s", rendered(b, config, diags))
+		}
+	}
+}
+
 func BenchmarkAssign(b *testing.B) {
 	const nodes = 5000
 	w := newWorkbench(b)

@@ -13,6 +13,7 @@ import (
 func (s *section) manifests() []*Manifest {
 	const summary = "Kubernetes manifest not readable"
 	var out []*Manifest
+	seen := make(map[string]bool)
 	list, _, _ := s.strings("kubernetes_manifests")
 	for _, v := range list {
 		name := v.AsString()
@@ -36,9 +37,10 @@ func (s *section) manifests() []*Manifest {
 			}
 		}
 		for _, name := range names {
-			if slices.ContainsFunc(out, func(m *Manifest) bool { return m.Name == name }) {
+			if seen[name] {
 				continue
 			}
+			seen[name] = true
 			text, err := s.reader.read(name)
 			if err != nil {
 				s.report(v.problem(summary, "%s.", fileError(err)))

@@ -43,8 +43,8 @@ var icmpFamilies = [...]icmpTypes{
 			"destination-unreachable": 1, "packet-too-big": 2, "time-exceeded": 3, "parameter-problem": 4,
 			"echo-request": 128, "echo-reply": 129,
 			"mld-listener-query": 130, "mld-listener-report": 131, "mld-listener-done": 132,
-			"nd-router-solicit": 133, "nd-router-advert": 134, "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-redirect": 137,
-			"router-renumbering": 138, "ind-neighbor-solicit": 141, "ind-neighbor-advert": 142, "mld2-listener-report": 143,
+			"nd-router-solicit": 133, "nd-router-advert": 134, "nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-redirect": 137, //nolint:misspell // nft's names
+			"router-renumbering": 138, "ind-neighbor-solicit": 141, "ind-neighbor-advert": 142, "mld2-listener-report": 143, //nolint:misspell // nft's names
 		},
 		begin:   []uint8{128, 139}, // 139: a node information query (RFC 4620)
 		errors:  []uint8{1, 2, 3, 4},

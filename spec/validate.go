@@ -28,6 +28,7 @@ type validator struct {
 	*declarations
 	strict strictness
 	byName map[string]*nodeDecl
+	byAddr map[netip.Addr]*nodeDecl
 }
 
 // nodeNames checks that names are given once. The first node of a name is the
@@ -45,14 +46,14 @@ func (v *validator) nodeNames() {
 // nodeAddresses checks that no two nodes share an address. Prefixes do not
 // matter: the address is what peers send to.
 func (v *validator) nodeAddresses() {
-	owners := make(map[netip.Addr]*nodeDecl, len(v.nodes))
+	v.byAddr = make(map[netip.Addr]*nodeDecl, len(v.nodes))
 	for _, n := range v.nodes {
 		for i, a := range n.Addresses {
-			if first, ok := owners[a.Addr]; ok {
+			if first, ok := v.byAddr[a.Addr]; ok {
 				v.report(n.addressesAt[i].problem("Duplicate address", "%s is the address of node %s already (%s).", a.Addr, first.Name, first.place))
 				continue
 			}
-			owners[a.Addr] = n
+			v.byAddr[a.Addr] = n
 		}
 	}
 }

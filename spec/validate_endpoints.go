@@ -20,6 +20,7 @@ func (v *validator) checkEndpoints() {
 	addresses := make(map[netip.Addr]*endpointDecl, len(v.endpoints))
 	macs := make(map[onNode[MAC]]*endpointDecl)
 	interfaces := make(map[onNode[string]]*endpointDecl)
+	gateways := v.gateways()
 	for _, e := range v.endpoints {
 		if first, ok := names[e.Name]; ok {
 			v.report(e.problem("Duplicate endpoint", "The endpoint %q is declared at %s already.", e.Name, first.place))
@@ -38,6 +39,14 @@ func (v *validator) checkEndpoints() {
 				continue
 			}
 			addresses[a] = e
+			if n, ok := v.byAddr[a]; ok {
+				v.report(at.problem("Duplicate address", "%s is the address of node %s already (%s).", a, n.Name, n.place))
+				continue
+			}
+			if n, ok := gateways[a]; ok && n != node {
+				v.report(at.problem("Address not for endpoints", "%s is an address that node %s has in its subnet (%s).", a, n.Name, n.place))
+				continue
+			}
 			if node != nil {
 				v.endpointAddress(e, node, a, at)
 			}
@@ -45,6 +54,21 @@ func (v *validator) checkEndpoints() {
 		claim(v, macs, onNode[MAC]{e.Node, e.MAC}, e, e.macAt, "Duplicate MAC")
 		claim(v, interfaces, onNode[string]{e.Node, e.Interface}, e, e.interfaceAt, "Duplicate interface")
 	}
+}
+
+// gateways are the addresses that nodes have in the pod network, the VTEPs' and
+// the bridges', where nothing else keeps endpoints out of other nodes' subnets.
+func (v *validator) gateways() map[netip.Addr]*nodeDecl {
+	if v.network != nil {
+		return nil
+	}
+	out := make(map[netip.Addr]*nodeDecl)
+	for _, n := range v.nodes {
+		for _, p := range n.Subnets {
+			out[p.Addr()], out[p.Addr().Next()] = n, n
+		}
+	}
+	return out
 }
 
 // claim takes a thing for an endpoint, or reports which one has it.
@@ -61,7 +85,8 @@ func claim[T comparable](v *validator, owners map[onNode[T]]*endpointDecl, key o
 }
 
 // endpointAddress checks that an address is one that a pod of the node can
-// have. The subnet's first address is the VTEP's, its second the bridge's.
+// have. The subnet's first address is the VTEP's, its second the bridge's. Where
+// polder makes no pod network, addresses may be of anywhere else.
 func (v *validator) endpointAddress(e *endpointDecl, node *nodeDecl, a netip.Addr, at place) {
 	family := FamilyOf(a)
 	subnet, ok := node.Subnet(family)
@@ -76,6 +101,7 @@ func (v *validator) endpointAddress(e *endpointDecl, node *nodeDecl, a netip.Add
 	}
 	const summary = "Address not for endpoints"
 	switch {
+	case !subnet.Contains(a) && v.network == nil:
 	case !subnet.Contains(a):
 		v.report(at.problem("Address outside the node's subnet", "%s of endpoint %s is not in %s, the subnet of node %s.", a, e.Name, subnet, node.Name))
 	case a == subnet.Addr():
