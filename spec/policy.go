@@ -191,7 +191,8 @@ type HostEndpoint struct {
 	Labels    map[string]string
 	Ports     map[string]Port
 	// FailsafeInbound and FailsafeOutbound are services that no policy can take
-	// away, so that nobody locks himself out.
+	// away, so that nobody locks himself out. They have no Name, and are never
+	// nil.
 	FailsafeInbound, FailsafeOutbound []Service
 	Range                             hcl.Range
 }
