@@ -14,7 +14,7 @@ import (
 
 func (c *converter) block(b *networkingv1.IPBlock, path *field.Path) *spec.Block {
 	if b.CIDR == "" {
-		c.fail(field.Required(path.Child("cidr"), "such as 10.9.8.0/24 or 2001:db8::/64"))
+		c.fail(field.Required(path.Child("cidr"), "must be given, such as 10.9.8.0/24 or 2001:db8::/64"))
 		return nil
 	}
 	cidr, ok := c.cidr(b.CIDR, path.Child("cidr"))

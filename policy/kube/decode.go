@@ -39,13 +39,19 @@ func Decode(name string, text []byte) ([]*spec.Policy, hcl.Diagnostics) {
 	for _, d := range f.documents() {
 		list, diag := d.parse()
 		for _, n := range list {
-			f.object(&reader{document: &d, aliased: &f.aliased}, n, metav1.TypeMeta{})
+			if !isNull(n) {
+				f.object(&reader{document: &d, aliased: &f.aliased}, n, metav1.TypeMeta{})
+			}
 		}
 		if diag != nil {
 			f.diags = append(f.diags, diag)
 		}
 	}
 	slices.SortStableFunc(f.diags, func(a, b *hcl.Diagnostic) int { return a.Subject.Start.Byte - b.Subject.Start.Byte })
+	// What is read in two ways, as an object's kind is, is said once.
+	f.diags = slices.CompactFunc(f.diags, func(a, b *hcl.Diagnostic) bool {
+		return a.Detail == b.Detail && a.Subject.Start.Byte == b.Subject.Start.Byte
+	})
 	return f.policies, f.diags
 }
 
@@ -84,7 +90,7 @@ func (f *file) object(r *reader, n *yaml.Node, head metav1.TypeMeta) {
 		n = n.Alias
 		r.inAlias++
 	}
-	if !r.afford(n) || isNull(n) || !r.is(n, yaml.MappingNode, "an object", nil) {
+	if !r.afford(n) || !r.is(n, yaml.MappingNode, "An object", nil) {
 		return
 	}
 	// Fields depend on the kind, so that it is read first.

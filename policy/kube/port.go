@@ -2,7 +2,7 @@ package kube
 
 import (
 	"fmt"
-	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -45,12 +45,12 @@ func (c *converter) service(p *networkingv1.NetworkPolicyPort, path *field.Path)
 			c.fail(field.Invalid(endPath, *p.EndPort, "may not be specified when `port` is non-numeric: a range is of numbers"))
 		}
 		s.Name = p.Port.StrVal
-		if _, err := strconv.Atoi(s.Name); err == nil {
-			c.fail(field.Invalid(portPath, s.Name, "must contain at least one letter (a-z) to be a name; a number is written without quotes"))
+		if s.Name != "" && strings.Trim(s.Name, "0123456789-") == "" {
+			c.fail(field.Invalid(portPath, s.Name, "must contain at least one letter (a-z) to be a name; a number is written without quotes, a range as `port` and `endPort`"))
 			break
 		}
-		for _, detail := range validation.IsValidPortName(s.Name) {
-			c.fail(field.Invalid(portPath, s.Name, detail))
+		if details := validation.IsValidPortName(s.Name); len(details) > 0 {
+			c.fail(field.Invalid(portPath, s.Name, strings.Join(details, ", ")))
 		}
 	}
 	return s, len(c.errs) == before

@@ -148,11 +148,13 @@ func (r *reader) is(n *yaml.Node, kind yaml.Kind, wanted string, path *field.Pat
 }
 
 func kindOf(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
+	switch {
+	case n.Kind == yaml.MappingNode:
 		return "a map"
-	case yaml.SequenceNode:
+	case n.Kind == yaml.SequenceNode:
 		return "a list"
+	case isNull(n):
+		return "nothing"
 	default:
 		return "a single value"
 	}
@@ -189,7 +191,10 @@ func (r *reader) unmarshal(v reflect.Value, n *yaml.Node, path *field.Path) {
 	if text != n.Value && text[0] != '"' {
 		is = fmt.Sprintf("%s is %s in YAML", n.Value, text)
 	}
-	if v.Kind() == reflect.String {
+	switch {
+	case text[0] == '"' && json.Unmarshal([]byte(n.Value), v.Addr().Interface()) == nil:
+		is += fmt.Sprintf(": write %s, without quotes", n.Value)
+	case v.Kind() == reflect.String:
 		is += fmt.Sprintf(": write %q, in quotes", n.Value)
 	}
 	r.fail("Wrong type", r.place(n), path, "%s is wanted here, and %s.", wanted(v), is)
@@ -300,7 +305,7 @@ func (r *reader) fields(v reflect.Value, n *yaml.Node, path *field.Path) {
 	r.each(n, path, func(key string, e entry) {
 		into, ok := known[key]
 		if !ok {
-			r.fail("Unknown field", r.place(e.key), path, "there is no field %q here%s.", key, nearest(key, known))
+			r.fail("Unknown field", r.place(e.key), path, "there is no field %q here.%s", key, nearest(key, known))
 			return
 		}
 		path := path.Child(key)
@@ -333,7 +338,7 @@ func nearest(key string, known map[string]reflect.Value) string {
 	if best == "" {
 		return ""
 	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	return fmt.Sprintf(" Did you mean %q?", best)
 }
 
 // strings fills a map of strings.
@@ -358,7 +363,7 @@ func (r *reader) list(v reflect.Value, n *yaml.Node, path *field.Path) {
 		path := path.Index(i)
 		r.places[path.String()] = r.place(item)
 		r.value(v.Index(i), item, path)
-		if isNull(item) && v.Type().Elem().Kind() == reflect.Struct {
+		if t := v.Type().Elem(); isNull(item) && t.Kind() == reflect.Struct && t != nodeType {
 			r.warn("Nothing is read as an empty item", r.place(item), path, "there is nothing in this item, which means {}. Write {} if that is what is meant.")
 		}
 	}
