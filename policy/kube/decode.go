@@ -78,7 +78,7 @@ var (
 type list struct {
 	metav1.TypeMeta `json:""`
 	metav1.ListMeta `json:"metadata"`
-	Items           []yaml.Node `json:"items"`
+	Items           []*yaml.Node `json:"items"`
 }
 
 // object reads an object, or those of a list. Objects of a list of one kind
@@ -124,8 +124,8 @@ func (f *file) object(r *reader, n *yaml.Node, head metav1.TypeMeta) {
 func (f *file) list(r *reader, n *yaml.Node, head metav1.TypeMeta) {
 	var l list
 	r.value(reflect.ValueOf(&l).Elem(), n, nil)
-	for i := range l.Items {
-		f.object(&reader{document: r.document, aliased: r.aliased, inAlias: r.inAlias}, &l.Items[i], head)
+	for _, item := range l.Items {
+		f.object(&reader{document: r.document, aliased: r.aliased, inAlias: r.inAlias}, item, head)
 	}
 }
 

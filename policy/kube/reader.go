@@ -68,7 +68,7 @@ func (r *reader) placeOf(path string) hcl.Range {
 func member(path, text string) string { return path + "\x00" + text }
 
 var (
-	nodeType   = reflect.TypeFor[yaml.Node]()
+	nodeType   = reflect.TypeFor[*yaml.Node]()
 	fieldsType = reflect.TypeFor[metav1.FieldsV1]()
 	jsonType   = reflect.TypeFor[json.Unmarshaler]()
 )
@@ -76,7 +76,7 @@ var (
 // value fills v. Null leaves it as it is, which is what JSON's decoder does.
 func (r *reader) value(v reflect.Value, n *yaml.Node, path *field.Path) {
 	if v.Type() == nodeType {
-		v.Set(reflect.ValueOf(n).Elem())
+		v.Set(reflect.ValueOf(n))
 		return
 	}
 	if n.Kind == yaml.AliasNode {
@@ -363,7 +363,7 @@ func (r *reader) list(v reflect.Value, n *yaml.Node, path *field.Path) {
 		path := path.Index(i)
 		r.places[path.String()] = r.place(item)
 		r.value(v.Index(i), item, path)
-		if t := v.Type().Elem(); isNull(item) && t.Kind() == reflect.Struct && t != nodeType {
+		if isNull(item) && v.Type().Elem().Kind() == reflect.Struct {
 			r.warn("Nothing is read as an empty item", r.place(item), path, "there is nothing in this item, which means {}. Write {} if that is what is meant.")
 		}
 	}

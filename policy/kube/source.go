@@ -94,13 +94,15 @@ type document struct {
 	*source
 	start, end int
 	first      int // its first line, in breaks
+	// places are those that were asked for. Aliases ask often.
+	places map[*yaml.Node]hcl.Range
 }
 
 // documents are the parts between lines that begin with "---". Nothing but a
 // marker can begin so: https://yaml.org/spec/1.2.2/#rule-c-forbidden
 func (s *source) documents() []document {
 	var list []document
-	d := document{source: s}
+	d := document{source: s, places: make(map[*yaml.Node]hcl.Range)}
 	for i, at := range s.breaks {
 		rest, marked := bytes.CutPrefix(s.text[at:], []byte("---"))
 		if !marked || len(rest) > 0 && !strings.ContainsRune(" \t\r\n", rune(rest[0])) || !begun(s.text[d.start:at]) {
@@ -150,8 +152,13 @@ func (d *document) offset(n *yaml.Node) int {
 
 // place is where a node stands.
 func (d *document) place(n *yaml.Node) hcl.Range {
-	start := d.offset(n)
-	return d.between(start, d.nodeEnd(n, start))
+	at, ok := d.places[n]
+	if !ok {
+		start := d.offset(n)
+		at = d.between(start, d.nodeEnd(n, start))
+		d.places[n] = at
+	}
+	return at
 }
 
 func (d *document) nodeEnd(n *yaml.Node, start int) int {
