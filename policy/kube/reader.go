@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -164,17 +165,24 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 // scalar is the JSON that a scalar means to Kubernetes, which reads YAML 1.1:
 // yes is true, and 010 is eight.
-func scalar(n *yaml.Node) string {
+func (s *source) scalar(n *yaml.Node) string {
 	quoted := n.Style&^yaml.TaggedStyle&^yaml.FlowStyle != 0
 	if quoted || n.Style&yaml.TaggedStyle != 0 && n.ShortTag() == "!!str" {
 		out, _ := json.Marshal(n.Value)
 		return string(out)
 	}
-	out, err := kubeyaml.YAMLToJSON([]byte(n.Value))
-	if err != nil || strings.ContainsAny(string(out), "{[") {
-		out, _ = json.Marshal(n.Value)
+	if word, ok := s.words[n.Value]; ok {
+		return word
 	}
-	return strings.TrimSpace(string(out))
+	// In a map, where "--- 5" begins no document.
+	out, err := kubeyaml.YAMLToJSON([]byte("x: " + n.Value))
+	word := strings.TrimSuffix(strings.TrimPrefix(string(bytes.TrimSpace(out)), `{"x":`), "}")
+	if err != nil || word == "" || strings.ContainsAny(word[:1], `"{[`) {
+		text, _ := json.Marshal(n.Value)
+		word = string(text)
+	}
+	s.words[n.Value] = word
+	return word
 }
 
 // unmarshal fills v from a scalar by way of JSON.
@@ -183,7 +191,7 @@ func (r *reader) unmarshal(v reflect.Value, n *yaml.Node, path *field.Path) {
 		r.fail("Wrong type", r.place(n), path, "%s is wanted here, and this is %s.", wanted(v), kindOf(n))
 		return
 	}
-	text := scalar(n)
+	text := r.scalar(n)
 	if json.Unmarshal([]byte(text), v.Addr().Interface()) == nil {
 		return
 	}
@@ -276,7 +284,7 @@ func (r *reader) each(n *yaml.Node, path *field.Path, f func(key string, e entry
 			r.fail("Wrong type", at, path, "a key is a string, and this is %s.", kindOf(key))
 			continue
 		}
-		if text := scalar(key); text[0] != '"' && text != key.Value {
+		if text := r.scalar(key); text[0] != '"' && text != key.Value {
 			r.fail("Wrong type", at, path, "a key is a string, and %s is %s in YAML: write %q, in quotes.", key.Value, text, key.Value)
 			continue
 		}

@@ -24,12 +24,14 @@ type source struct {
 	// runes are the numbers of characters before each step of the text: JSON
 	// may have all in one line, which is not to be counted for every place.
 	runes []int
+	// words are what plain scalars mean. Few of them are all there is.
+	words map[string]string
 }
 
 const runesStep = 256
 
 func newSource(name string, text []byte) *source {
-	s := &source{name: name, text: text, lines: []int{0}, breaks: []int{0}}
+	s := &source{name: name, text: text, lines: []int{0}, breaks: []int{0}, words: make(map[string]string)}
 	for i, n := 0, 0; i < len(text); n++ {
 		for len(s.runes)*runesStep <= i {
 			s.runes = append(s.runes, n)
@@ -102,7 +104,7 @@ type document struct {
 // marker can begin so: https://yaml.org/spec/1.2.2/#rule-c-forbidden
 func (s *source) documents() []document {
 	var list []document
-	d := document{source: s, places: make(map[*yaml.Node]hcl.Range)}
+	d := document{source: s}
 	for i, at := range s.breaks {
 		rest, marked := bytes.CutPrefix(s.text[at:], []byte("---"))
 		if !marked || len(rest) > 0 && !strings.ContainsRune(" \t\r\n", rune(rest[0])) || !begun(s.text[d.start:at]) {
@@ -156,6 +158,9 @@ func (d *document) place(n *yaml.Node) hcl.Range {
 	if !ok {
 		start := d.offset(n)
 		at = d.between(start, d.nodeEnd(n, start))
+		if d.places == nil {
+			d.places = make(map[*yaml.Node]hcl.Range)
+		}
 		d.places[n] = at
 	}
 	return at
