@@ -168,8 +168,7 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 func (s *source) scalar(n *yaml.Node) string {
 	quoted := n.Style&^yaml.TaggedStyle&^yaml.FlowStyle != 0
 	if quoted || n.Style&yaml.TaggedStyle != 0 && n.ShortTag() == "!!str" {
-		out, _ := json.Marshal(n.Value)
-		return string(out)
+		return jsonString(n.Value)
 	}
 	if word, ok := s.words[n.Value]; ok {
 		return word
@@ -178,11 +177,18 @@ func (s *source) scalar(n *yaml.Node) string {
 	out, err := kubeyaml.YAMLToJSON([]byte("x: " + n.Value))
 	word := strings.TrimSuffix(strings.TrimPrefix(string(bytes.TrimSpace(out)), `{"x":`), "}")
 	if err != nil || word == "" || strings.ContainsAny(word[:1], `"{[`) {
-		text, _ := json.Marshal(n.Value)
-		word = string(text)
+		word = jsonString(n.Value)
 	}
 	s.words[n.Value] = word
 	return word
+}
+
+func jsonString(s string) string {
+	out, err := json.Marshal(s)
+	if err != nil {
+		return `""` // strings have no errors
+	}
+	return string(out)
 }
 
 // unmarshal fills v from a scalar by way of JSON.
