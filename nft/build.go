@@ -61,6 +61,14 @@ type part struct {
 // Is matches packets whose field has the value.
 func (f Field) Is(d Data) Statement { return f.compare(Eq, d) }
 
+// IsNot matches packets whose field has another value.
+func (f Field) IsNot(d Data) Statement { return f.compare(Neq, d) }
+
+// Between matches packets whose field has a value from first to last.
+func (f Field) Between(first, last Data) Statement {
+	return f.then(Cmp{Op: Gte, Data: first}, Cmp{Op: Lte, Data: last})
+}
+
 // InPrefix matches packets whose field, an address, is in a prefix.
 func (f Field) InPrefix(p netip.Prefix) Statement { return f.prefix(Eq, p) }
 
@@ -87,9 +95,15 @@ func (f Field) In(set string) Statement { return f.then(Lookup{Set: set}) }
 // NotIn matches packets whose field is not in a set.
 func (f Field) NotIn(set string) Statement { return f.then(Lookup{Set: set, Invert: true}) }
 
+// VMap ends the rule with the verdict that a verdict map has for the field. If
+// it has none, the rule does not match.
+func (f Field) VMap(name string) Statement { return f.then(Lookup{Set: name, Verdict: true}) }
+
 // Masked matches packets whose field has the value in the bits of mask.
-func (f Field) Masked(mask, value Data) Statement {
-	return f.then(bitwise(mask), Cmp{Op: Eq, Data: value})
+func (f Field) Masked(mask, value Data) Statement { return f.masked(Eq, mask, value) }
+
+func (f Field) masked(op CmpOp, mask, value Data) Statement {
+	return f.then(bitwise(mask), Cmp{Op: op, Data: value})
 }
 
 func bitwise(mask Data) Bitwise {
@@ -156,16 +170,6 @@ func addressAt(f spec.Family, offset uint32) Field {
 	return address
 }
 
-// The transport protocols with ports (IPPROTO_*).
-const (
-	TCP  uint8 = 6
-	UDP  uint8 = 17
-	SCTP uint8 = 132
-)
-
-// Dport is the destination port of a transport protocol.
-func Dport(proto uint8) Field { return payload(TransportHeader, 2, 2, L4Proto().Is(Proto(proto))) }
-
 func payload(base PayloadBase, offset, length uint32, needs ...Statement) Field {
 	return Field{needs: needs, length: int(length), load: func(r Register) Expr {
 		return Payload{Base: base, Offset: offset, Len: length, Reg: r}
@@ -182,9 +186,23 @@ func L4Proto() Field { return meta(MetaL4Proto, 1) }
 // Mark is the packet's fwmark.
 func Mark() Field { return meta(MetaMark, 4) }
 
+// SetMark sets bits of the packet's fwmark and leaves the others.
+func SetMark(bits uint32) Statement { return mark(bits, bits) }
+
+// ClearMark clears bits of the packet's fwmark and leaves the others.
+func ClearMark(bits uint32) Statement { return mark(bits, 0) }
+
+// mark makes bits of the fwmark those of value.
+func mark(bits, value uint32) Statement {
+	return Mark().then(Bitwise{Mask: Number(^bits), Xor: Number(value)}, MetaSet{Key: MetaMark})
+}
+
 // IIFName is the name of the interface that the packet came in by; a packet
 // that crosses a bridge has the bridge's in the inet family.
 func IIFName() Field { return meta(MetaIIFName, 16) }
+
+// OIFName is the name of the interface that the packet leaves by.
+func OIFName() Field { return meta(MetaOIFName, 16) }
 
 func meta(key MetaKey, length int) Field {
 	return Field{length: length, load: func(r Register) Expr { return Meta{Key: key, Reg: r} }}

@@ -107,6 +107,15 @@ func (f *fields) number(kind int) uint32 {
 	return binary.BigEndian.Uint32(f[kind])
 }
 
+// long is a 64-bit number, 0 where the attribute is missing or of another
+// length.
+func (f *fields) long(kind int) uint64 {
+	if len(f[kind]) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(f[kind])
+}
+
 // text is a NUL-terminated string.
 func (f *fields) text(kind int) string { return string(trimNUL(f[kind])) }
 

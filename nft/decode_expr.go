@@ -36,6 +36,8 @@ var exprDecoders = map[string]func(*fields) Expr{
 	"payload":   decodePayload,
 	"meta":      decodeMeta,
 	"ct":        decodeCT,
+	"limit":     decodeLimit,
+	"log":       decodeLog,
 	"fib":       decodeFIB,
 	"bitwise":   decodeBitwise,
 	"cmp":       decodeCmp,
@@ -57,12 +59,14 @@ func decodePayload(f *fields) Expr {
 }
 
 func decodeMeta(f *fields) Expr {
-	const dreg, key = 1, 2
-	reg, ok := f.register(dreg)
-	if !ok || !f.only(dreg, key) {
-		return nil
+	const dreg, key, sreg = 1, 2, 3
+	if reg, ok := f.register(dreg); ok && f.only(dreg, key) {
+		return Meta{MetaKey(f.number(key)), reg}
 	}
-	return Meta{MetaKey(f.number(key)), reg}
+	if reg, ok := f.register(sreg); ok && f.only(sreg, key) {
+		return MetaSet{MetaKey(f.number(key)), reg}
+	}
+	return nil
 }
 
 func decodeCT(f *fields) Expr {
@@ -144,6 +148,29 @@ func decodeObjref(f *fields) Expr {
 		return nil
 	}
 	return CounterRef{f.text(immName)}
+}
+
+// decodeLimit reads a limit of packets; those of bytes and those that are true
+// beyond the limit are none of ours.
+func decodeLimit(f *fields) Expr {
+	const rate, unit, burst, kind, flags, pad, packets = 1, 2, 3, 4, 5, 6, 0
+	if !f.only(rate, unit, burst, kind, flags, pad) || f.number(kind) != packets || f.number(flags) != 0 {
+		return nil
+	}
+	return Limit{f.long(rate), LimitUnit(f.long(unit)), f.number(burst)}
+}
+
+// decodeLog reads a log to an nflog group; those to the kernel's log, and those
+// that collect packets, are none of ours.
+func decodeLog(f *fields) Expr {
+	const group, prefix, snaplen, threshold = 1, 2, 3, 4
+	if !f.only(group, prefix, snaplen, threshold) || len(f[group]) != 2 || f[snaplen] != nil && f.number(snaplen) == 0 {
+		return nil
+	}
+	if len(f[threshold]) != 0 && string(f[threshold]) != "\x00\x00" {
+		return nil
+	}
+	return Log{binary.BigEndian.Uint16(f[group]), f.text(prefix), f.number(snaplen)}
 }
 
 func decodeMasq(f *fields) Expr {

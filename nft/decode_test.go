@@ -20,6 +20,8 @@ func nla(kind uint16, data ...[]byte) []byte {
 
 func be32(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
 
+func be64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
 func str(s string) []byte { return append([]byte(s), 0) }
 
 func value(d string) []byte { return nla(1, []byte(d)) }
@@ -43,7 +45,8 @@ func TestDecodeExprIsStrict(t *testing.T) {
 		"4-byte register":         {expression("meta", nla(1, be32(9)), nla(2, be32(16))), Meta{MetaL4Proto, 1}},
 		"second 16-byte register": {expression("meta", nla(1, be32(2)), nla(2, be32(16))), Meta{MetaL4Proto, 4}},
 		"its other number":        {expression("meta", nla(1, be32(12)), nla(2, be32(16))), Meta{MetaL4Proto, 4}},
-		"meta set":                {expression("meta", nla(3, be32(1)), nla(2, be32(3))), nil},
+		"meta set":                {expression("meta", nla(3, be32(1)), nla(2, be32(3))), MetaSet{MetaMark, 0}},
+		"meta load and set":       {expression("meta", nla(1, be32(1)), nla(3, be32(1)), nla(2, be32(3))), nil},
 		"payload write":           {expression("payload", nla(5, be32(1)), nla(2, be32(1)), nla(3, be32(12)), nla(4, be32(4))), nil},
 		"ct set":                  {expression("ct", nla(4, be32(1)), nla(2, be32(3))), nil},
 		"drop":                    {expression("immediate", nla(1, be32(0)), nla(2, nla(2, nla(1, be32(0))))), Drop},
@@ -55,6 +58,14 @@ func TestDecodeExprIsStrict(t *testing.T) {
 		"inverted":                {expression("lookup", nla(1, str("m")), nla(2, be32(1)), nla(5, be32(1))), Lookup{Set: "m", Invert: true}},
 		"counter reference":       {expression("objref", nla(1, be32(1)), nla(2, str("c"))), CounterRef{"c"}},
 		"quota reference":         {expression("objref", nla(1, be32(2)), nla(2, str("c"))), nil},
+		"limit":                   {expression("limit", nla(1, be64(10)), nla(2, be64(60)), nla(3, be32(5)), nla(4, be32(0)), nla(5, be32(0))), Limit{10, PerMinute, 5}},
+		"limit of bytes":          {expression("limit", nla(1, be64(10)), nla(2, be64(60)), nla(3, be32(5)), nla(4, be32(1)), nla(5, be32(0))), nil},
+		"beyond a limit":          {expression("limit", nla(1, be64(10)), nla(2, be64(60)), nla(3, be32(5)), nla(4, be32(0)), nla(5, be32(1))), nil},
+		"log to a group":          {expression("log", nla(1, []byte{0, 5}), nla(2, str("why")), nla(3, be32(64))), Log{5, "why", 64}},
+		"log of whole packets":    {expression("log", nla(1, []byte{0, 5}), nla(4, []byte{0, 0})), Log{Group: 5}},
+		"log of nothing":          {expression("log", nla(1, []byte{0, 5}), nla(3, be32(0))), nil},
+		"log that waits":          {expression("log", nla(1, []byte{0, 5}), nla(4, []byte{0, 1})), nil},
+		"log of the kernel":       {expression("log", nla(2, str("why")), nla(5, be32(4))), nil},
 		"masquerade to ports":     {expression("masq", nla(2, be32(1))), nil},
 		"never heard of":          {expression("teapot", nla(1, be32(1))), nil},
 		"notrack":                 {nla(1, nla(1, str("notrack"))), Notrack{}},

@@ -130,7 +130,7 @@ func alterations(_ Table, e Expr, field int) []Expr {
 	switch v := reflect.ValueOf(e).Field(field); v.Kind() {
 	case reflect.Bool:
 		alter(!v.Bool())
-	case reflect.Uint8, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		for n := range uint64(4) {
 			alter(n)
 		}

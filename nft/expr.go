@@ -49,22 +49,28 @@ type Meta struct {
 	Reg Register
 }
 
+// MetaSet writes a property of the packet.
+type MetaSet struct {
+	Key MetaKey
+	Reg Register
+}
+
 // CTKey is a property of a packet's connection (enum nft_ct_keys).
 type CTKey uint32
 
 // The keys that we use.
 const (
-	CTState     CTKey = 0  // bits, see the CTState constants
-	CTDirection CTKey = 1  // Original or Reply, 1 byte
-	CTProtoSrc  CTKey = 11 // source port or ICMP id, of a direction
-	CTProtoDst  CTKey = 12 // destination port, or ICMP type<<8|code
-	CTSrcIPv4   CTKey = 19 // addresses of a direction
-	CTDstIPv4   CTKey = 20
-	CTSrcIPv6   CTKey = 21
-	CTDstIPv6   CTKey = 22
+	CTKeyState     CTKey = 0  // bits, see the CTState constants
+	CTKeyDirection CTKey = 1  // Original or Reply, 1 byte
+	CTKeyProtoSrc  CTKey = 11 // source port or ICMP id, of a direction
+	CTKeyProtoDst  CTKey = 12 // destination port, or ICMP type<<8|code
+	CTKeySrcIPv4   CTKey = 19 // addresses of a direction
+	CTKeyDstIPv4   CTKey = 20
+	CTKeySrcIPv6   CTKey = 21
+	CTKeyDstIPv6   CTKey = 22
 )
 
-// The bits of CTState (NF_CT_STATE_BIT).
+// The bits of CTKeyState (NF_CT_STATE_BIT).
 const (
 	CTStateInvalid     uint32 = 1
 	CTStateEstablished uint32 = 2
@@ -194,6 +200,31 @@ type Counter struct{}
 // CounterRef counts in a named counter, which outlives the rule.
 type CounterRef struct{ Name string }
 
+// Limit goes on at most Rate times a Unit, and after a pause Burst times at
+// once. The kernel takes no burst of 0 packets for what it is
+// (nft_limit_init in net/netfilter/nft_limit.c).
+type Limit struct {
+	Rate  uint64
+	Unit  LimitUnit
+	Burst uint32
+}
+
+// LimitUnit is a time in seconds.
+type LimitUnit uint64
+
+// The units.
+const (
+	PerSecond LimitUnit = 1
+	PerMinute LimitUnit = 60
+)
+
+// Log sends the packet to those who listen to an nflog group, and goes on.
+type Log struct {
+	Group   uint16
+	Prefix  string `json:",omitzero"` // at most 127 bytes, see Comment
+	Snaplen uint32 `json:",omitzero"` // bytes of the packet, 0: all
+}
+
 // MasqFlags are the flags of a masquerade (NF_NAT_RANGE_*, <linux/netfilter/nf_nat.h>).
 type MasqFlags uint32
 
@@ -216,6 +247,7 @@ type Unknown struct {
 
 func (Payload) expr()    {}
 func (Meta) expr()       {}
+func (MetaSet) expr()    {}
 func (CT) expr()         {}
 func (FIB) expr()        {}
 func (Bitwise) expr()    {}
@@ -224,6 +256,8 @@ func (Lookup) expr()     {}
 func (Verdict) expr()    {}
 func (Counter) expr()    {}
 func (CounterRef) expr() {}
+func (Limit) expr()      {}
+func (Log) expr()        {}
 func (Masquerade) expr() {}
 func (Notrack) expr()    {}
 func (Unknown) expr()    {}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 )
 
 // The functions below turn values to the library's types.
@@ -25,10 +26,6 @@ func encodeBase(c *nftables.Chain, b *Base) error {
 	c.Type, c.Hooknum, c.Priority, c.Policy = nftables.ChainType(b.Type), &num, &priority, &policy
 	return nil
 }
-
-// maxComment is what nft(8) reads of a comment (NFTNL_UDATA_COMMENT_MAXLEN
-// less the NUL).
-const maxComment = 127
 
 func encodeRule(r Rule) (*nftables.Rule, error) {
 	out := &nftables.Rule{}
@@ -54,10 +51,12 @@ func encodeExpr(e Expr) (expr.Any, error) {
 		return &expr.Payload{DestRegister: e.Reg.number(), Base: expr.PayloadBase(e.Base), Offset: e.Offset, Len: e.Len}, nil
 	case Meta:
 		return &expr.Meta{Key: expr.MetaKey(e.Key), Register: e.Reg.number()}, nil
+	case MetaSet:
+		return &expr.Meta{Key: expr.MetaKey(e.Key), Register: e.Reg.number(), SourceRegister: true}, nil
 	case CT:
 		// The library writes a direction for the keys of a tuple, and only for
 		// these.
-		ofTuple := e.Key != CTState && e.Key != CTDirection
+		ofTuple := e.Key != CTKeyState && e.Key != CTKeyDirection
 		if e.Dir > Reply || ofTuple != (e.Dir != NoDirection) {
 			return nil, fmt.Errorf("ct key %d with direction %d cannot be written", e.Key, e.Dir)
 		}
@@ -91,6 +90,13 @@ func encodeExpr(e Expr) (expr.Any, error) {
 		return &expr.Counter{}, nil
 	case CounterRef:
 		return &expr.Objref{Type: objectCounter, Name: e.Name}, nil
+	case Limit:
+		if e.Burst == 0 {
+			return nil, errors.New("a limit without a burst cannot be written")
+		}
+		return &expr.Limit{Type: expr.LimitTypePkts, Rate: e.Rate, Unit: expr.LimitTime(e.Unit), Burst: e.Burst}, nil
+	case Log:
+		return encodeLog(e)
 	case Masquerade:
 		if e.Flags&^RandomFully != 0 {
 			return nil, fmt.Errorf("masquerade flags 0x%x cannot be written", uint32(e.Flags))
@@ -100,6 +106,23 @@ func encodeExpr(e Expr) (expr.Any, error) {
 		return &expr.Notrack{}, nil
 	}
 	return nil, fmt.Errorf("expression %T cannot be written", e)
+}
+
+// maxPrefix is NF_LOG_PREFIXLEN less the NUL.
+const maxPrefix = 127
+
+func encodeLog(l Log) (expr.Any, error) {
+	if len(l.Prefix) > maxPrefix {
+		return nil, fmt.Errorf("the log prefix has %d bytes, more than %d", len(l.Prefix), maxPrefix)
+	}
+	enc := &expr.Log{Key: 1 << unix.NFTA_LOG_GROUP, Group: l.Group}
+	if l.Prefix != "" {
+		enc.Key, enc.Data = enc.Key|1<<unix.NFTA_LOG_PREFIX, []byte(l.Prefix)
+	}
+	if l.Snaplen != 0 {
+		enc.Key, enc.Snaplen = enc.Key|1<<unix.NFTA_LOG_SNAPLEN, l.Snaplen
+	}
+	return enc, nil
 }
 
 func encodeVerdict(v Verdict) *expr.Verdict {

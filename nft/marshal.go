@@ -132,6 +132,7 @@ func kindOf[E Expr]() exprKind {
 var exprKinds = map[string]exprKind{
 	"payload":     kindOf[Payload](),
 	"meta":        kindOf[Meta](),
+	"meta_set":    kindOf[MetaSet](),
 	"ct":          kindOf[CT](),
 	"fib":         kindOf[FIB](),
 	"bitwise":     kindOf[Bitwise](),
@@ -140,6 +141,8 @@ var exprKinds = map[string]exprKind{
 	"verdict":     kindOf[Verdict](),
 	"counter":     kindOf[Counter](),
 	"counter_ref": kindOf[CounterRef](),
+	"limit":       kindOf[Limit](),
+	"log":         kindOf[Log](),
 	"masquerade":  kindOf[Masquerade](),
 	"notrack":     kindOf[Notrack](),
 }

@@ -39,7 +39,7 @@ func version(k int) Table {
 		Chains: []Chain{
 			{Name: chain, Rules: rules},
 			{Name: "output", Base: &Base{"filter", "output", PriorityFilter, PolicyAccept}, Rules: []Rule{
-				NewRule("", Daddr(spec.IPv4).Verdict("dispatch")),
+				NewRule("", Daddr(spec.IPv4).VMap("dispatch")),
 				NewRule("", wrong),
 			}},
 		},

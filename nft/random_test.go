@@ -135,7 +135,7 @@ func drawRules(t *rapid.T, label string, table Table, chains []string) []Rule {
 		if !s.Verdicts {
 			statements = append(statements, Daddr(f).In(s.Name), Saddr(f).NotIn(s.Name))
 		} else if targetsWithin(s, chains) {
-			maps = append(maps, Daddr(f).Verdict(s.Name))
+			maps = append(maps, Daddr(f).VMap(s.Name))
 		}
 	}
 	var rules []Rule

@@ -20,8 +20,11 @@ const (
 	TypeIPv6Addr    Type = "ipv6_addr"
 	TypeEtherAddr   Type = "ether_addr"
 	TypeEtherType   Type = "ether_type"
+	TypeARPOp       Type = "arp_op"
 	TypeInetProto   Type = "inet_proto"
 	TypeInetService Type = "inet_service"
+	TypeICMPType    Type = "icmp_type"
+	TypeICMPv6Type  Type = "icmpv6_type"
 	TypeMark        Type = "mark"
 	TypeIfName      Type = "ifname"
 )
@@ -40,8 +43,11 @@ var typeInfos = map[Type]typeInfo{
 	TypeIPv6Addr:    {8, 16, false},
 	TypeEtherAddr:   {9, 6, false},
 	TypeEtherType:   {10, 2, false},
+	TypeARPOp:       {11, 2, false},
 	TypeInetProto:   {12, 1, false},
 	TypeInetService: {13, 2, false},
+	TypeICMPType:    {14, 1, false},
+	TypeICMPv6Type:  {29, 1, false},
 	TypeMark:        {19, 4, true},
 	TypeIfName:      {41, 16, true},
 }
@@ -101,8 +107,14 @@ func (t Type) format(d Data) string {
 		return net.HardwareAddr(b).String()
 	case TypeEtherType:
 		return formatName(etherTypeNames, uint64(binary.BigEndian.Uint16(b)), "0x%04x")
+	case TypeARPOp:
+		return formatName(arpOpNames, uint64(binary.BigEndian.Uint16(b)), "%d")
 	case TypeInetProto:
 		return formatName(protoNames, uint64(b[0]), "%d")
+	case TypeICMPType:
+		return formatName(icmpTypeNames, uint64(b[0]), "%d")
+	case TypeICMPv6Type:
+		return formatName(icmpv6TypeNames, uint64(b[0]), "%d")
 	case TypeInetService:
 		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
 	case TypeMark:
@@ -125,7 +137,23 @@ func (t Type) formatRange(first, last Data) string {
 			return t.format(first) + "/" + strconv.Itoa(n)
 		}
 	}
-	return t.format(first) + "-" + t.format(last)
+	return t.number(first) + "-" + t.number(last)
+}
+
+// number is a value as an end of a range, where nft(8) uses no names.
+func (t Type) number(d Data) string {
+	if info, ok := typeInfos[t]; !ok || len(d) != info.length {
+		return t.format(d)
+	}
+	switch b := []byte(d); t {
+	case TypeEtherType:
+		return fmt.Sprintf("0x%04x", binary.BigEndian.Uint16(b))
+	case TypeARPOp:
+		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
+	case TypeInetProto, TypeICMPType, TypeICMPv6Type:
+		return strconv.Itoa(int(b[0]))
+	}
+	return t.format(d)
 }
 
 // prefixLength is the length of the prefix that spans first to last, if one
@@ -163,6 +191,21 @@ func maskLength(mask Data) (int, bool) {
 var (
 	protoNames     = map[uint64]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
 	etherTypeNames = map[uint64]string{0x0800: "ip", 0x0806: "arp", 0x86dd: "ip6", 0x8100: "8021q", 0x88a8: "8021ad"}
+	arpOpNames     = map[uint64]string{1: "request", 2: "reply", 3: "rrequest", 4: "rreply", 8: "inrequest", 9: "inreply", 10: "nak"}
+	limitUnits     = map[uint64]string{1: "second", 60: "minute", 3600: "hour", 86400: "day", 604800: "week"}
+	icmpTypeNames  = map[uint64]string{
+		0: "echo-reply", 3: "destination-unreachable", 4: "source-quench", 5: "redirect", 8: "echo-request",
+		9: "router-advertisement", 10: "router-solicitation", 11: "time-exceeded", 12: "parameter-problem",
+		13: "timestamp-request", 14: "timestamp-reply", 15: "info-request", 16: "info-reply",
+		17: "address-mask-request", 18: "address-mask-reply",
+	}
+	icmpv6TypeNames = map[uint64]string{
+		1: "destination-unreachable", 2: "packet-too-big", 3: "time-exceeded", 4: "parameter-problem",
+		128: "echo-request", 129: "echo-reply", 130: "mld-listener-query", 131: "mld-listener-report", 132: "mld-listener-done",
+		133: "nd-router-solicit", 134: "nd-router-advert", 135: "nd-neighbor-solicit", 136: "nd-neighbor-advert",
+		137: "nd-redirect", 138: "router-renumbering", 141: "ind-neighbor-solicit", 142: "ind-neighbor-advert",
+		143: "mld2-listener-report",
+	}
 )
 
 func formatName(names map[uint64]string, n uint64, format string) string {
