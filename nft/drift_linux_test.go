@@ -24,6 +24,9 @@ func TestDriftIsSeenAndRepaired(t *testing.T) {
 		"add rule inet polder work tcp option maxseg size set 1200",
 		"add rule inet polder work meta mark set 1",
 		"add rule inet polder work limit rate 1/second accept",
+		"add rule inet polder work limit rate over 1/second accept",
+		"add rule inet polder work log",
+		"add rule inet polder work log group 0 queue-threshold 2",
 		"add rule inet polder work tcp dport { 1, 2 } accept", // an anonymous set
 		"add set inet polder extra { type ipv4_addr; }",
 		"add map inet polder extra { type ipv4_addr : ipv4_addr; elements = { 1.2.3.4 : 5.6.7.8 }; }",
@@ -42,14 +45,18 @@ func TestDriftIsSeenAndRepaired(t *testing.T) {
 		"add counter inet polder extra",
 		"add quota inet polder extra { 1 mbytes }",
 		"delete table inet polder",
+		"add rule bridge polder pod accept",
+		"add rule bridge polder pod vlan id 7 drop",
+		"delete element bridge polder kinds { arp : goto pod_arp }",
+		"delete table bridge polder",
 	} {
-		k.apply(sample())
+		k.apply(samples()...)
 		k.nft(script)
 		observed, _ := k.read()
-		if p := Diff(Ruleset{sample()}, observed); p.Empty() || len(p.Changes()) == 0 {
+		if p := Diff(samples(), observed); p.Empty() || len(p.Changes()) == 0 {
 			t.Errorf("not seen: %s", script)
 		}
-		k.apply(sample())
+		k.apply(samples()...)
 	}
 }
 
@@ -57,17 +64,31 @@ func TestDriftIsSeenAndRepaired(t *testing.T) {
 // expression that we write is altered, one at a time, in the kernel.
 func TestEveryOperandIsSeen(t *testing.T) {
 	k := newKernel(t)
-	want := sample()
-	k.apply(want)
-	_, gen := k.read()
+	k.apply(samples()...)
 	covered := map[string]bool{}
-	for _, c := range want.Chains {
+	for _, table := range samples() {
+		k.alterEveryOperand(table, covered)
+	}
+	for operand, done := range covered {
+		if !done {
+			t.Errorf("no alteration of %s was possible", operand)
+		}
+	}
+	if observed, _ := k.read(); !Diff(samples(), observed).Empty() {
+		t.Error("the tables were not put back")
+	}
+}
+
+// alterEveryOperand notes the operands that could be altered.
+func (k *kernel) alterEveryOperand(table Table, covered map[string]bool) {
+	_, gen := k.read()
+	for _, c := range table.Chains {
 		for i, r := range c.Rules {
 			for j, e := range r.Exprs {
 				for field := range reflect.TypeOf(e).NumField() {
 					operand := reflect.TypeOf(e).Name() + "." + reflect.TypeOf(e).Field(field).Name
 					covered[operand] = covered[operand] || false
-					for _, altered := range alterations(want, e, field) {
+					for _, altered := range alterations(table, e, field) {
 						m := c
 						m.Rules = slices.Clone(c.Rules)
 						m.Rules[i].Exprs = slices.Clone(r.Exprs)
@@ -75,39 +96,31 @@ func TestEveryOperandIsSeen(t *testing.T) {
 						if operandIsRegister(e, field) {
 							m.Rules[i].Exprs = moveRegisters(r.Exprs)
 						}
-						if k.refill(m, gen) != nil {
+						if k.refill(table.ID(), m, gen) != nil {
 							continue // the kernel refuses such a rule
 						}
 						observed, now := k.read()
 						gen = now
-						if Diff(Ruleset{want}, observed).Empty() {
-							t.Errorf("not seen: %s of %#v altered to %#v in %q", operand, e, altered, r)
+						if Diff(samples(), observed).Empty() {
+							k.t.Fatalf("not seen: %s of %#v altered to %#v in %q", operand, e, altered, r)
 						}
 						covered[operand] = true
 					}
 				}
 			}
 		}
-		if err := k.refill(c, gen); err != nil {
-			t.Fatal(err)
+		if err := k.refill(table.ID(), c, gen); err != nil {
+			k.t.Fatal(err)
 		}
 		_, gen = k.read()
-	}
-	for operand, done := range covered {
-		if !done {
-			t.Errorf("no alteration of %s was possible", operand)
-		}
-	}
-	if observed, _ := k.read(); !Diff(Ruleset{want}, observed).Empty() {
-		t.Error("the table was not put back")
 	}
 }
 
 // refill writes a chain's rules anew, whatever they are.
-func (k *kernel) refill(c Chain, gen Generation) error {
-	tx := transaction{{inetPolder, flushChain{c.Name}}}
+func (k *kernel) refill(id TableID, c Chain, gen Generation) error {
+	tx := transaction{{id, flushChain{c.Name}}}
 	for _, r := range c.Rules {
-		tx = append(tx, step{inetPolder, addRule{c.Name, r}})
+		tx = append(tx, step{id, addRule{c.Name, r}})
 	}
 	cm := commit{Writer: k.w, gen: gen}
 	if err := cm.queue(tx); err != nil {

@@ -83,7 +83,9 @@ func sample() Table {
 	})
 }
 
-// sampleBridge is a table with what the bridge family has besides.
+// sampleBridge is a table with what the bridge family has besides. A comment
+// "bare ..." is that of a rule that nft(8) has no words of its own for: what it
+// prints, it reads with a match of the family added.
 func sampleBridge() Table {
 	addr := func(s string) Data { return Addr(netip.MustParseAddr(s)) }
 	v4, v6 := spec.IPv4, spec.IPv6
@@ -100,7 +102,7 @@ func sampleBridge() Table {
 				NewRule("tagged", EtherType().Is(Ether(0x8100)), Do(Drop)),
 				NewRule("range", EtherType().Between(Ether(EtherIPv4), Ether(EtherARP)), Do(Counter{})),
 				NewRule("without the mark", EtherType().Is(Ether(EtherTypeOf(v4))), Mark().Masked(Number(1<<24), Number(0)), Do(Drop)),
-				NewRule("of a family", EtherType().Is(Ether(EtherIPv4)), Bare(Saddr(v4)).InPrefix(netip.MustParsePrefix("10.0.0.0/8")), Bare(Daddr(v4)).Is(addr("10.0.0.1")), Do(Accept)),
+				NewRule("bare behind its type", EtherType().Is(Ether(EtherIPv4)), Bare(Saddr(v4)).InPrefix(netip.MustParsePrefix("10.0.0.0/8")), Bare(Daddr(v4)).Is(addr("10.0.0.1")), Do(Accept)),
 				NewRule("of the other", EtherType().Is(Ether(EtherIPv6)), Bare(ICMPType(v6)).Is(Data("\x86")), Do(Drop)),
 				NewRule("ARP by itself", ARPSenderIP().Is(addr("0.0.0.0")), ARPOperation().Is(Data("\x00\x01")), Do(Accept)),
 				NewRule("ARP target", Concat(IIFName(), ARPSenderMAC(), ARPTargetIP()).NotIn("claims4"), Do(Drop)),
@@ -116,12 +118,12 @@ func sampleBridge() Table {
 				NewRule("bare address", Bare(Daddr(v4)).Is(addr("10.0.0.1")), Bare(ICMPType(v4)).Is(Data("\x05")), Do(Drop)),
 			}},
 			{Name: "pod_arp", Rules: []Rule{
-				NewRule("sender", Concat(IIFName(), Bare(ARPSenderMAC()), Bare(ARPSenderIP())).In("claims4"), Do(Accept)),
+				NewRule("bare sender", Concat(IIFName(), Bare(ARPSenderMAC()), Bare(ARPSenderIP())).In("claims4"), Do(Accept)),
 			}},
 			{Name: "pod_ipv6", Rules: []Rule{
-				NewRule("routers", Bare(ICMPType(v6)).Is(Data("\x86")), Do(Drop)),
-				NewRule("unspecified", Bare(Saddr(v6)).Is(addr("::")), Bare(ICMPType(v6)).Is(Data("\x87")), Do(Accept)),
-				NewRule("target", Bare(ICMPType(v6)).Between(Data("\x87"), Data("\x88")), Concat(IIFName(), EtherSaddr(), Bare(NDTarget())).NotIn("claims6"), Do(Drop)),
+				NewRule("bare routers", Bare(ICMPType(v6)).Is(Data("\x86")), Do(Drop)),
+				NewRule("bare unspecified", Bare(Saddr(v6)).Is(addr("::")), Bare(ICMPType(v6)).Is(Data("\x87")), Do(Accept)),
+				NewRule("bare target", Bare(ICMPType(v6)).Between(Data("\x87"), Data("\x88")), Concat(IIFName(), EtherSaddr(), Bare(NDTarget())).NotIn("claims6"), Do(Drop)),
 			}},
 		},
 		Sets: []Set{
@@ -136,6 +138,8 @@ func sampleBridge() Table {
 		},
 	})
 }
+
+func samples() Ruleset { return Ruleset{sample(), sampleBridge()} }
 
 // golden compares a text with a file.
 func golden(t *testing.T, name, text string) {

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/bits"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 func (w *ruleWriter) payload(e Payload) operand {
 	raw := operand{
 		name:   fmt.Sprintf("@%s,%d,%d", [...]string{"ll", "nh", "th"}[min(e.Base, 2)], e.Offset*8, e.Len*8),
-		format: hexText, length: int(e.Len),
+		format: rawText, length: int(e.Len),
 	}
 	switch e.Base {
 	case LinkHeader:
@@ -58,6 +59,15 @@ func (w *ruleWriter) payload(e Payload) operand {
 		}
 	}
 	return raw
+}
+
+// rawText prints bytes of the packet that have no name as one number.
+func rawText(d Data) string {
+	digits := strings.TrimLeft(hex.EncodeToString([]byte(d)), "0")
+	if digits == "" {
+		digits = "0"
+	}
+	return "0x" + digits
 }
 
 // typed is an operand of a type, whole.
