@@ -221,7 +221,7 @@ const (
 // Log sends the packet to those who listen to an nflog group, and goes on.
 type Log struct {
 	Group   uint16
-	Prefix  string `json:",omitzero"` // at most 127 bytes, see Comment
+	Prefix  string `json:",omitzero"` // see Comment; nft(8) takes a $ for a variable
 	Snaplen uint32 `json:",omitzero"` // bytes of the packet, 0: all
 }
 

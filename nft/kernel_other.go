@@ -26,6 +26,11 @@ func (*Reader) Read(context.Context, ...TableID) (Ruleset, Generation, error) {
 	return nil, 0, errNotLinux
 }
 
+// Counters fails.
+func (*Reader) Counters(context.Context, TableID) (map[string]CounterValue, error) {
+	return nil, errNotLinux
+}
+
 // ForeignDrops fails.
 func (*Reader) ForeignDrops(context.Context) ([]ForeignDrop, error) { return nil, errNotLinux }
 

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -225,6 +226,40 @@ func (r *Reader) objects(t *Table) error {
 		return fmt.Errorf("objects: %w", err)
 	}
 	return nil
+}
+
+// Counters reads what the named counters of a table have counted. A table that
+// is not there has none.
+func (r *Reader) Counters(ctx context.Context, id TableID) (map[string]CounterValue, error) {
+	for range maxReads {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("reading counters: %w", err)
+		}
+		values, err := r.counters(id)
+		if err == nil {
+			return values, nil
+		}
+		if !torn(err) {
+			return nil, fmt.Errorf("reading counters: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("reading counters: %w %d times in a row", errTorn, maxReads)
+}
+
+func (r *Reader) counters(id TableID) (map[string]CounterValue, error) {
+	values := map[string]CounterValue{}
+	kind := binary.BigEndian.AppendUint32(nil, objectCounter)
+	interrupted, err := r.socket.dump(unix.NFT_MSG_GETOBJ, id.Family, func(b []byte) error {
+		of, name, v, err := decodeCounter(b)
+		if err == nil && of == id {
+			values[name] = v
+		}
+		return err
+	}, name(unix.NFTA_OBJ_TABLE, id.Name), netlink.Attribute{Type: unix.NFTA_OBJ_TYPE, Data: kind})
+	if err == nil && interrupted {
+		err = errTorn
+	}
+	return values, err
 }
 
 func (r *Reader) sets(t *Table) error {

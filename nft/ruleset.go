@@ -18,6 +18,14 @@ import (
 // written.
 const TableName = "polder"
 
+// MaxName is the length of the longest name of a chain, set or counter, in bytes
+// (NFT_NAME_MAXLEN less the NUL). The kernel does not look at the bytes, except
+// that a % in a set's name makes it choose another one
+// (nf_tables_set_alloc_name in net/netfilter/nf_tables_api.c). nft(8) reads
+// names that begin with a letter and go on with letters, digits and / \ _ .
+// only (string in its src/scanner.l).
+const MaxName = 255
+
 // Family is the family of a table (nfgenmsg.nfgen_family), in nft(8)'s words.
 type Family string
 
