@@ -86,7 +86,7 @@ func (f Field) prefix(op CmpOp, p netip.Prefix) Statement {
 	for i := range p.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return f.then(bitwise(Data(mask)), Cmp{Op: op, Data: first})
+	return f.masked(op, Data(mask), first)
 }
 
 // In matches packets whose field is in a set.
@@ -103,6 +103,9 @@ func (f Field) VMap(name string) Statement { return f.then(Lookup{Set: name, Ver
 func (f Field) Masked(mask, value Data) Statement { return f.masked(Eq, mask, value) }
 
 func (f Field) masked(op CmpOp, mask, value Data) Statement {
+	if n, ok := maskLength(mask); ok && n == 8*len(mask) {
+		return f.compare(op, value)
+	}
 	return f.then(bitwise(mask), Cmp{Op: op, Data: value})
 }
 

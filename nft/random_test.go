@@ -2,8 +2,10 @@ package nft
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -119,10 +121,7 @@ func drawVerdict(t *rapid.T, label string, chains []string) Verdict {
 
 // drawRules draws rules with what the table has so far.
 func drawRules(t *rapid.T, label string, table Table, chains []string) []Rule {
-	statements := []Statement{
-		Saddr(spec.IPv4).InPrefix(netip.MustParsePrefix("10.244.0.0/16")),
-		Dport(UDP).Is(Port(8472)), Do(Counter{}), SaddrUnroutable(),
-	}
+	statements := []Statement{drawStatement(t, label, table.Family), Do(Counter{})}
 	for _, c := range table.Counters {
 		statements = append(statements, Do(CounterRef{c}))
 	}
@@ -148,6 +147,76 @@ func drawRules(t *rapid.T, label string, table Table, chains []string) []Rule {
 		rules = append(rules, NewRule(rapid.SampledFrom([]string{"", "why"}).Draw(t, label+" comment"), list...))
 	}
 	return rules
+}
+
+// drawStatement draws a statement that refers to nothing, of every constructor
+// that the family has.
+func drawStatement(t *rapid.T, label string, family Family) Statement {
+	draw := func(what string, max uint32) uint32 { return rapid.Uint32Range(0, max).Draw(t, label+" "+what) }
+	f := rapid.SampledFrom(spec.Families[:]).Draw(t, label+" family")
+	fam := families.Get(f)
+	proto := rapid.SampledFrom([]uint8{TCP, UDP, SCTP}).Draw(t, label+" proto")
+	byteData := func(max uint32) Data { return Data([]byte{byte(draw("byte", max))}) }
+	port, address := Port(uint16(draw("port", 0xffff))), drawBytes(t, label, int(fam.addrLen))
+	prefix := netip.PrefixFrom(netip.MustParseAddr("10.244.0.0"), int(draw("bits", 31)+1))
+	if f == spec.IPv6 {
+		prefix = netip.PrefixFrom(netip.MustParseAddr("fd00:10:244::"), int(draw("bits", 127)+1))
+	}
+	prefix = prefix.Masked()
+	matches := func(field Field, d Data) []Statement {
+		last := Data(strings.Repeat("\xff", len(d)))
+		return []Statement{field.Is(d), field.IsNot(d), field.Between(d, last)}
+	}
+	bits := draw("mark", math.MaxUint32)
+	list := []Statement{
+		Mark().Masked(Number(bits|1), Number(bits)), SetMark(bits), ClearMark(bits),
+		TCPFlagsNot(uint8(draw("mask", 255)), uint8(draw("flags", 255))),
+		Do(Limit{Rate: uint64(draw("rate", 1000)) + 1, Unit: PerSecond, Burst: draw("burst", 9) + 1}),
+		Do(Limit{Rate: 1, Unit: PerMinute, Burst: 5}, Log{Group: uint16(draw("group", 0xffff)), Prefix: Comment(drawWord(t, label)), Snaplen: draw("snaplen", 2)}),
+	}
+	list = append(list, matches(Dport(proto), port)...)
+	list = append(list, matches(Sport(proto), port)...)
+	list = append(list, IIFName().Is(IfName(drawWord(t, label)+"0")), OIFName().IsNot(IfName(drawWord(t, label)+"1")))
+	list = append(list, matches(L4Proto(), Proto(rapid.SampledFrom([]byte{TCP, UDP, SCTP, 1, 58, 253}).Draw(t, label+" number")))...)
+	list = append(list, matches(Mark(), Number(bits))...)
+	if family == Bridge {
+		list = append(list, matches(EtherType(), Ether(rapid.SampledFrom([]uint16{EtherIPv4, EtherIPv6, EtherARP, 0x8100, 0x1234}).Draw(t, label+" type")))...)
+		list = append(list, matches(EtherSaddr(), drawBytes(t, label, 6))...)
+		list = append(list, matches(EtherDaddr(), drawBytes(t, label, 6))...)
+		list = append(list, matches(ARPSenderMAC(), drawBytes(t, label, 6))...)
+		list = append(list, matches(ARPSenderIP(), drawBytes(t, label, 4))...)
+		list = append(list, matches(ARPTargetIP(), drawBytes(t, label, 4))...)
+		list = append(list, matches(ARPOperation(), Data("\x00")+byteData(12))...)
+		list = append(list, matches(Bare(Saddr(f)), address)...)
+		list = append(list, matches(Bare(ICMPType(f)), byteData(255))...)
+		list = append(list, matches(Bare(NDTarget()), drawBytes(t, label, 16))...)
+		list = append(list, Bare(Daddr(f)).InPrefix(prefix), Bare(Daddr(f)).NotInPrefix(prefix))
+	} else {
+		list = append(list, matches(Saddr(f), address)...)
+		list = append(list, matches(ICMPType(f), byteData(255))...)
+		list = append(list, matches(NDTarget(), drawBytes(t, label, 16))...)
+		list = append(list, matches(CTOriginalSaddr(f), address)...)
+		list = append(list, matches(CTReplySaddr(f), address)...)
+		list = append(list, Daddr(f).InPrefix(prefix), Daddr(f).NotInPrefix(prefix), CTOriginalSaddr(f).InPrefix(prefix),
+			CTStateIn(rapid.SampledFrom([]uint32{CTStateInvalid, CTStateNew | CTStateRelated, CTStateUntracked | CTStateEstablished}).Draw(t, label+" state")),
+			CTDirection(rapid.SampledFrom([]Direction{Original, Reply}).Draw(t, label+" direction")),
+			ofProtocol(proto, CTReplySport().Is(port)), ofProtocol(proto, CTOriginalDport().Between(port, Port(0xffff))),
+			SaddrUnroutable(), DaddrLocal())
+	}
+	return rapid.SampledFrom(list).Draw(t, label+" statement")
+}
+
+// ofProtocol makes a match of a connection's port mean something.
+func ofProtocol(proto uint8, s Statement) Statement {
+	return Statement{exprs: slices.Concat(L4Proto().Is(Proto(proto)).exprs, s.exprs)}
+}
+
+func drawBytes(t *rapid.T, label string, n int) Data {
+	return Data(rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, label+" bytes"))
+}
+
+func drawWord(t *rapid.T, label string) string {
+	return rapid.StringMatching(`[a-z]{1,9}`).Draw(t, label+" word")
 }
 
 // targetsWithin says that a map leads to these chains only.

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -163,24 +164,31 @@ func (w *ruleWriter) cmp(e Cmp) {
 		w.say("%s %s-%s", o.name, o.bound(e.Data), o.bound(next.Data))
 		return
 	}
-	flags := o.mask != "" && (o.name == "ct state" || o.name == "tcp flags")
+	flags := o.name == "ct state" || o.name == "tcp flags"
 	switch {
 	case o.addr != "" && (o.mask != "" || len(e.Data) < typeInfos[o.addr].length):
 		w.say("%s %s%s", o.name, op, prefixText(o, e.Data))
+	case flags && o.mask == "":
+		w.say("%s %s%s", o.name, cmp.Or(op, "== "), wholeFlags(o, e.Data))
 	case o.mask == "":
 		w.say("%s %s%s", o.name, op, o.format(e.Data))
 	case flags && e.Op == Neq && zero(e.Data):
 		w.say("%s %s", o.name, o.format(o.mask))
 	case flags && e.Op == Eq && zero(e.Data):
 		w.say("%s ! %s", o.name, o.format(o.mask))
-	case flags:
+	case flags && (o.mask != e.Data || ones(e.Data) > 1):
 		w.say("%s %s%s / %s", o.name, op, o.format(e.Data), o.format(o.mask))
 	default:
-		if op == "" {
-			op = "== "
-		}
-		w.say("%s & %s %s%s", o.name, o.format(o.mask), op, o.format(e.Data))
+		w.say("%s & %s %s%s", o.name, o.format(o.mask), cmp.Or(op, "== "), o.format(e.Data))
 	}
+}
+
+// wholeFlags are flags that are compared with all bits: several are a number.
+func wholeFlags(o operand, d Data) string {
+	if ones(d) == 1 {
+		return o.format(d)
+	}
+	return rawText(d)
 }
 
 func (w *ruleWriter) peek() Expr {
@@ -208,10 +216,25 @@ func (w *ruleWriter) understood(o operand, d Data) bool {
 	default:
 		return false
 	}
-	return slices.ContainsFunc(w.exprs[w.pos:], func(e Expr) bool {
+	for _, e := range w.exprs[w.pos:] {
+		if loadsProtocolOf(e, base) {
+			return false // the next match says it better
+		}
 		p, ok := e.(Payload)
-		return ok && (p.Base == base || p.Base == TransportHeader && w.icmpFollows())
-	})
+		if ok && (p.Base == base && !strings.HasPrefix(w.payload(p).name, "@") || p.Base == TransportHeader && w.icmpFollows()) {
+			return true
+		}
+	}
+	return false
+}
+
+// loadsProtocolOf says that an expression loads which protocol's header is at a
+// base.
+func loadsProtocolOf(e Expr, base PayloadBase) bool {
+	if base == TransportHeader {
+		return e == L4Proto().load(0)
+	}
+	return e == NFProto().load(0) || e == EtherType().load(0)
 }
 
 // etherProtos are the netfilter families (NFPROTO_*) of Ethernet types.

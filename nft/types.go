@@ -173,12 +173,18 @@ func prefixLength(first, last Data) (int, bool) {
 
 func bit(d Data, i int) byte { return d[i/8] >> (7 - i%8) & 1 }
 
+// ones is the number of bits that are set.
+func ones(d Data) int {
+	n := 0
+	for i := range len(d) {
+		n += bits.OnesCount8(d[i])
+	}
+	return n
+}
+
 // maskLength is the number of leading ones of a mask that has no others.
 func maskLength(mask Data) (int, bool) {
-	n := 0
-	for i := range len(mask) {
-		n += bits.OnesCount8(mask[i])
-	}
+	n := ones(mask)
 	for i := range n {
 		if bit(mask, i) == 0 {
 			return 0, false
