@@ -2,6 +2,7 @@ package nft
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -15,9 +16,17 @@ func TestDecodeCounter(t *testing.T) {
 	if err != nil || id != (TableID{INet, TableName}) || name != "hits" || v != (CounterValue{packets, octets}) {
 		t.Errorf("%v %s %+v %v", id, name, v, err)
 	}
-	whole := message(nla(1, str("polder")), nla(2, str("hits")), nla(3, be32(objectCounter)))
-	if _, _, _, err := decodeCounter(whole); !errors.Is(err, errShort) {
-		t.Errorf("without a value: %v", err)
+	for what, value := range map[string][]byte{
+		"none":          nil,
+		"without bytes": nla(2, be64(1)),
+		"bytes only":    nla(1, be64(1)),
+		"32 bits":       slices.Concat(nla(1, be32(1)), nla(2, be64(1))),
+		"cut short":     {9, 0, 1},
+	} {
+		b := message(nla(1, str("polder")), nla(2, str("hits")), nla(3, be32(objectCounter)), nla(4, value))
+		if _, _, _, err := decodeCounter(b); !errors.Is(err, errShort) {
+			t.Errorf("a value of %s: %v", what, err)
+		}
 	}
 	if _, _, _, err := decodeCounter(message(nla(1, str("polder")), nla(2, str("q")), nla(3, be32(2)))); err == nil {
 		t.Error("a quota is taken for a counter")

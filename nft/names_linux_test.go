@@ -54,6 +54,24 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// What the kernel would refuse, or take for something else, is an error that
+// says so.
+func TestEncodeRefuses(t *testing.T) {
+	for want, rule := range map[string]Rule{
+		"comment has 128 bytes":   NewRule(strings.Repeat("x", 128), Do(Drop)),
+		"prefix has 128 bytes":    NewRule("", Do(Log{Prefix: strings.Repeat("x", 128)})),
+		"limit without a burst":   NewRule("", Do(Limit{Rate: 1, Unit: PerSecond})),
+		"ct key 0 with direction": NewRule("", ct(CTKeyState, Reply, 4).Is(Number(1))),
+	} {
+		if _, err := encodeRule(rule); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	if _, err := encodeRule(NewRule(Comment(strings.Repeat("x", 999)), Do(Log{Prefix: Comment(strings.Repeat("x", 999))}))); err != nil {
+		t.Error(err)
+	}
+}
+
 // nft(8) reads the comments and prefixes that Comment makes as they were
 // written.
 func TestCommentIsReadByNFT(t *testing.T) {

@@ -152,11 +152,11 @@ func drawRules(t *rapid.T, label string, table Table, chains []string) []Rule {
 // drawStatement draws a statement that refers to nothing, of every constructor
 // that the family has.
 func drawStatement(t *rapid.T, label string, family Family) Statement {
-	draw := func(what string, max uint32) uint32 { return rapid.Uint32Range(0, max).Draw(t, label+" "+what) }
+	draw := func(what string, last uint32) uint32 { return rapid.Uint32Range(0, last).Draw(t, label+" "+what) }
 	f := rapid.SampledFrom(spec.Families[:]).Draw(t, label+" family")
 	fam := families.Get(f)
 	proto := rapid.SampledFrom([]uint8{TCP, UDP, SCTP}).Draw(t, label+" proto")
-	byteData := func(max uint32) Data { return Data([]byte{byte(draw("byte", max))}) }
+	byteData := func(last uint32) Data { return Data([]byte{byte(draw("byte", last))}) }
 	port, address := Port(uint16(draw("port", 0xffff))), drawBytes(t, label, int(fam.addrLen))
 	prefix := netip.PrefixFrom(netip.MustParseAddr("10.244.0.0"), int(draw("bits", 31)+1))
 	if f == spec.IPv6 {
