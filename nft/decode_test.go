@@ -147,6 +147,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add(message(nla(1, str("polder")), nla(2, str("s")), nla(3, be32(0x84)), nla(4, be32(7<<6|13)), nla(5, be32(8)), nla(9, nla(2, nla(1, nla(1, be32(4))), nla(1, nla(1, be32(2)))))))
 	f.Add(message(nla(1, str("polder")), nla(2, str("s")), nla(3, nla(1, nla(1, value("\x0a\x00\x00\x00"))), nla(1, nla(3, be32(1)), nla(1, value("\x0b\x00\x00\x00"))))))
 	f.Add(message(nla(1, str("polder")), nla(2, str("m")), nla(3, nla(1, nla(1, value("\x0a\x00\x00\x00")), nla(2, nla(2, nla(1, be32(0xfffffffd)), nla(2, str("x"))))))))
+	f.Add(message(nla(1, str("polder")), nla(2, str("c")), nla(4,
+		expression("limit", nla(1, be64(10)), nla(2, be64(60)), nla(3, be32(5)), nla(4, be32(0)), nla(5, be32(0))),
+		expression("log", nla(1, []byte{0, 5}), nla(2, str("why")), nla(3, be32(64))),
+		expression("meta", nla(1, be32(1)), nla(2, be32(3))),
+		expression("bitwise", nla(1, be32(1)), nla(2, be32(1)), nla(3, be32(4)), nla(4, value("\xff\xff\xff\xfe")), nla(5, value("\x00\x00\x00\x01"))),
+		expression("meta", nla(3, be32(1)), nla(2, be32(3))))))
 	f.Add(message(nla(1, be32(42))))
 	f.Add([]byte("0000)\x00\x03\x00%\x0000!\x00\x01\x00\x1d\x00\x01\x00\x00\x00\x00\x00000000000000000000000000")) // an interval from 25 bytes to 4
 	f.Fuzz(func(t *testing.T, b []byte) {
