@@ -1,0 +1,156 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// Question is what somebody wants to know: whether From reaches To by a service.
+type Question struct {
+	From, To spec.End
+	// Services has more than one only where each is of another family: one ICMP
+	// message has two protocols.
+	Services []spec.Service
+	// FromInterface and ToInterface are as in Flow.
+	FromInterface, ToInterface string
+}
+
+// service is what is asked for, as Ask reads it.
+func (q Question) service() string {
+	if len(q.Services) > 1 {
+		return "icmp" // no other message that begins a conversation is in both families
+	}
+	return q.Services[0].String()
+}
+
+// Ask reads a question: ends as in a check, or only the name of an endpoint or
+// node; and a service as in a check. Names of ports are those of To.
+func (m *Model) Ask(from, to, service string) (Question, error) {
+	var q Question
+	var err error
+	if q.From, err = m.parseEnd(from); err != nil {
+		return q, err
+	}
+	if q.To, err = m.parseEnd(to); err != nil {
+		return q, err
+	}
+	if q.Services, err = spec.ParseServices(service); err != nil {
+		return q, fmt.Errorf("%q is nothing to ask for: %w", service, err)
+	}
+	if name := q.Services[0].Name; name != "" {
+		port, ok := m.portsOf(q.To)[name]
+		switch {
+		case !ok:
+			return q, fmt.Errorf("%s has no port named %q", q.To, name)
+		case q.Services[0].Protocol != 0 && q.Services[0].Protocol != port.ProtocolNumber():
+			return q, fmt.Errorf("the port %q of %s is %s", name, q.To, port)
+		}
+		q.Services = []spec.Service{{Protocol: port.ProtocolNumber(), Ports: spec.PortRange{First: port.Number, Last: port.Number}}}
+	}
+	return q, nil
+}
+
+// parseEnd reads an end that must be there.
+func (m *Model) parseEnd(text string) (spec.End, error) {
+	end, err := spec.ParseEnd(text)
+	if err == nil {
+		if (end.Kind == spec.EndEndpoint && m.endpointNamed(end.Name) == nil) || (end.Kind == spec.EndNode && m.spec.Node(end.Name) == nil) {
+			return end, fmt.Errorf("there is no %s named %q", end.Kind, end.Name)
+		}
+		return end, nil
+	}
+	isEndpoint, isNode := m.endpointNamed(text) != nil, m.spec.Node(text) != nil
+	switch {
+	case isEndpoint && isNode:
+		return end, fmt.Errorf("there are both endpoint.%s and node.%s", text, text)
+	case isEndpoint:
+		return spec.End{Kind: spec.EndEndpoint, Name: text}, nil
+	case isNode:
+		return spec.End{Kind: spec.EndNode, Name: text}, nil
+	}
+	return end, fmt.Errorf("there is no endpoint and no node named %q, and %w", text, err)
+}
+
+func (m *Model) endpointNamed(name string) *spec.Endpoint {
+	for _, e := range m.spec.Endpoints {
+		if e.Name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// portsOf are the named ports of an end. A node has those of its host endpoints.
+func (m *Model) portsOf(end spec.End) map[string]spec.Port {
+	ports := make(map[string]spec.Port)
+	switch end.Kind {
+	case spec.EndEndpoint:
+		return m.endpointNamed(end.Name).Ports
+	case spec.EndNode:
+		for _, h := range m.spec.HostEndpoints {
+			for name, port := range h.Ports {
+				if h.Node == end.Name {
+					ports[name] = port
+				}
+			}
+		}
+	case spec.EndAddress, spec.EndOutside:
+	}
+	return ports
+}
+
+// Answer judges the flows that a question is about: those between any addresses
+// of both ends, in each family that both have.
+func (m *Model) Answer(q Question) ([]Decision, error) {
+	var out []Decision
+	for _, f := range spec.Families {
+		for _, from := range m.addresses(q.From, f) {
+			for _, to := range m.addresses(q.To, f) {
+				for _, s := range q.Services {
+					if isOtherFamily(s.Protocol, f) {
+						continue
+					}
+					flow := Flow{From: from, To: to, Protocol: s.Protocol, Port: s.Ports.First, FromInterface: q.FromInterface, ToInterface: q.ToInterface}
+					if s.ICMP != nil {
+						flow.Type = s.ICMP.Type
+						if s.ICMP.Code != nil {
+							flow.Code = *s.ICMP.Code
+						}
+					}
+					out = append(out, m.Evaluate(flow))
+				}
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("they have no addresses of one family, or not of the service's")
+	}
+	return out, nil
+}
+
+// isOtherFamily says that a protocol is only for the family that is not f.
+func isOtherFamily(protocol uint8, f spec.Family) bool { return protocol == icmpOf(f.Other()) }
+
+// addresses are those of an end in a family.
+func (m *Model) addresses(end spec.End, f spec.Family) []netip.Addr {
+	var list []netip.Addr
+	switch end.Kind {
+	case spec.EndEndpoint:
+		if e := m.endpointNamed(end.Name); e != nil {
+			list = slices.Clone(e.Addresses)
+		}
+	case spec.EndNode:
+		if n := m.spec.Node(end.Name); n != nil {
+			list = NodeAddresses(n)
+		}
+	case spec.EndAddress:
+		list = []netip.Addr{end.Address}
+	case spec.EndOutside:
+		list = []netip.Addr{m.Outside(f)}
+	}
+	return slices.DeleteFunc(list, func(a netip.Addr) bool { return !a.IsValid() || spec.FamilyOf(a) != f })
+}
