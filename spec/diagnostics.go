@@ -78,43 +78,21 @@ func (w *diagnosticWriter) diagnostic(diag *hcl.Diagnostic) {
 	}
 }
 
-// snippet shows the line in which the subject begins. A subject over several
-// lines is marked to the end of the first: a whole block of for_each values
-// would bury the message.
+// snippet shows the line in which the subject begins.
 func (w *diagnosticWriter) snippet(hue color.Attribute, subject hcl.Range) {
 	fmt.Fprintf(&w.out, "  on %s line %d", subject.Filename, subject.Start.Line)
-	file := w.files[subject.Filename]
-	if file == nil || subject.Start.Byte > len(file.Bytes) {
+	e, ok := excerpt(w.files[subject.Filename], subject)
+	if !ok {
 		w.out.WriteString("\n")
 		return
 	}
-	if nav, ok := file.Nav.(interface{ ContextString(offset int) string }); ok {
-		if in := nav.ContextString(subject.Start.Byte); in != "" {
-			fmt.Fprintf(&w.out, ", in %s", in)
-		}
+	if e.Context != "" {
+		fmt.Fprintf(&w.out, ", in %s", e.Context)
 	}
-	src := file.Bytes
-	start := bytes.LastIndexByte(src[:subject.Start.Byte], '\n') + 1
-	end := len(src)
-	if i := bytes.IndexByte(src[subject.Start.Byte:], '\n'); i >= 0 {
-		end = subject.Start.Byte + i
-	}
-	// A carriage return would overwrite the line on a terminal.
-	line := strings.TrimRight(string(src[start:end]), "\r")
 	number := fmt.Sprintf("%4d: ", subject.Start.Line)
-	fmt.Fprintf(&w.out, ":\n%s%s\n", number, line)
-
-	from := min(subject.Start.Byte-start, len(line))
-	to := max(from, min(subject.End.Byte-start, len(line)))
-	// Tabs stay, so that the mark stands under what it marks.
-	indent := strings.Map(func(r rune) rune {
-		if r == '\t' {
-			return r
-		}
-		return ' '
-	}, number+line[:from])
-	mark := strings.Repeat("^", max(1, len([]rune(line[from:to]))))
-	fmt.Fprintf(&w.out, "%s%s\n", indent, w.paint(hue, mark))
+	mark := strings.TrimLeft(e.Mark, " \t")
+	fmt.Fprintf(&w.out, ":\n%s%s\n", number, e.Line)
+	fmt.Fprintf(&w.out, "%s%s%s\n", blank(number), e.Mark[:len(e.Mark)-len(mark)], w.paint(hue, mark))
 }
 
 // values tells what the variables in an expression stood for: in a block with
