@@ -9,24 +9,6 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// Load reads the spec at path with its policies, and holds these to the spec's
-// checks. As with spec.Load, the Config is never nil, and there is no Model if
-// there are errors.
-func Load(path string, in spec.Inputs) (*spec.Config, *Model, hcl.Diagnostics) {
-	config, diags := spec.Load(path, in)
-	if diags.HasErrors() {
-		return config, nil, diags
-	}
-	m, more := New(config.Spec)
-	if diags = append(diags, more...); diags.HasErrors() {
-		return config, nil, diags
-	}
-	if diags = append(diags, m.Check()...); diags.HasErrors() {
-		return config, nil, diags
-	}
-	return config, m, diags
-}
-
 // Check holds the policies to the spec's checks. What is expected must be so
 // between any two addresses of the ends, in each family that both have.
 func (m *Model) Check() hcl.Diagnostics {
@@ -39,7 +21,7 @@ func (m *Model) Check() hcl.Diagnostics {
 			continue
 		}
 		if wrong := other(decisions, c.Expect); len(wrong) > 0 {
-			diags = append(diags, problem(c, disappointment(c, q.service(), decisions, wrong)))
+			diags = append(diags, problem(c, disappointment(c, q.Service(), decisions, wrong)))
 		}
 	}
 	return diags
@@ -79,7 +61,7 @@ func disappointment(c *spec.Check, service string, all, wrong []Decision) string
 		first := &wrong[0]
 		var rest []Decision
 		for _, d := range wrong[1:] {
-			if !first.sameReasons(&d) {
+			if !Alike(first, &d) {
 				rest = append(rest, d)
 			}
 		}

@@ -126,17 +126,19 @@ func (s *Side) Decider() (*PolicyStep, *RuleStep) {
 	return p, &p.Rules[len(p.Rules)-1]
 }
 
-// Range is the place in the file that decided: a rule, or the tier whose default
-// action it was. It is zero where no file says so.
+// Range is the place in the file that decided: a rule, the first policy that
+// isolates the subject in a tier that does, or the host endpoint with its
+// failsafes. It is zero where no file says so.
 func (s *Side) Range() hcl.Range {
-	switch {
-	case s.Reason == ReasonRule:
+	switch s.Reason {
+	case ReasonRule:
 		_, r := s.Decider()
 		return r.Rule.Range
-	case s.Reason == ReasonDefault:
-		return s.Tiers[len(s.Tiers)-1].Tier.Range
-	case s.Reason == ReasonFailsafe:
+	case ReasonDefault:
+		return s.Tiers[len(s.Tiers)-1].Policies[0].Policy.Range
+	case ReasonFailsafe:
 		return s.Host.Range
+	case ReasonPassed, ReasonNotSelected, ReasonNoHostEndpoint, ReasonOwnNode, ReasonItself, ReasonTunnel, ReasonOutside:
 	}
 	return hcl.Range{}
 }

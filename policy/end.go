@@ -19,8 +19,8 @@ type Question struct {
 	FromInterface, ToInterface string
 }
 
-// service is what is asked for, as Ask reads it.
-func (q Question) service() string {
+// Service is what is asked for, as Ask reads it.
+func (q Question) Service() string {
 	if len(q.Services) > 1 {
 		return "icmp" // no other message that begins a conversation is in both families
 	}

@@ -101,32 +101,14 @@ func at(r hcl.Range) string {
 	return fmt.Sprintf(" (%s:%d)", r.Filename, r.Start.Line)
 }
 
-// sameReasons says that both sides of two decisions have the same reasons.
-func (d *Decision) sameReasons(e *Decision) bool {
-	return d.Sides[0].Why() == e.Sides[0].Why() && d.Sides[1].Why() == e.Sides[1].Why()
-}
-
-// Alike says that decisions have the same reasons: what differs are addresses
-// and, perhaps, the family's name for an ICMP message.
+// Alike says that two decisions have the same reasons at both ends. The rules
+// that do not decide may differ in why they do not match.
 func Alike(a, b *Decision) bool {
-	return a.From.String() == b.From.String() && a.To.String() == b.To.String() && a.path() == b.path()
-}
-
-// path is all that decisions of the same reasons have in common.
-func (d *Decision) path() string {
-	var b strings.Builder
-	for i := range d.Sides {
-		s := &d.Sides[i]
-		fmt.Fprintln(&b, s.Why(), s.Assumed)
-		for _, t := range s.Tiers {
-			fmt.Fprintln(&b, t.Tier.Name, t.Action, t.Default)
-			for _, p := range t.Policies {
-				fmt.Fprintln(&b, p.Policy.ID())
-				for _, r := range p.Rules {
-					fmt.Fprintln(&b, r.Index, r.PeerMatches, r.ServiceMatches)
-				}
-			}
+	for i := range a.Sides {
+		s, t := &a.Sides[i], &b.Sides[i]
+		if s.Subject.Endpoint != t.Subject.Endpoint || s.Subject.Node != t.Subject.Node || s.Host != t.Host || s.Why() != t.Why() {
+			return false
 		}
 	}
-	return b.String()
+	return true
 }

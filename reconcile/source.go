@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/poldernet/polder/internal/filewatch"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -37,7 +38,7 @@ type loaded struct {
 // load reads the spec and finds the node in it.
 func (s Source) load(node string) *loaded {
 	began := time.Now()
-	config, diags := spec.Load(s.Path, s.Inputs)
+	config, _, diags := policy.Load(s.Path, s.Inputs)
 	if !diags.HasErrors() {
 		diags = append(diags, config.CheckNode(node)...)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
@@ -19,26 +20,32 @@ func (a *app) inputs() spec.Inputs {
 	return spec.Inputs{Vars: a.vars, VarFiles: a.varFiles, Environ: a.environ}
 }
 
+// loader reads a spec: policy.Load, or policy.Read, which does not ask whether
+// its checks fail.
+type loader func(path string, in spec.Inputs) (*spec.Config, *policy.Model, hcl.Diagnostics)
+
 // load reads the spec and prints what is wrong with it. After a printed error
 // the command has nothing to add: it ends with exitError.
-func (a *app) load() (*spec.Config, error) {
-	config, diags := spec.Load(a.specPath, a.inputs())
+func (a *app) load(by loader) (*spec.Config, *policy.Model, error) {
+	config, m, diags := by(a.specPath, a.inputs())
 	if err := a.printDiagnostics(config, diags); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if diags.HasErrors() {
-		return nil, exitError
+		return nil, nil, exitError
 	}
-	return config, nil
+	return config, m, nil
 }
 
 // options reads the spec and finds this node in it.
-func (a *app) options() (reconcile.Options, error) {
+func (a *app) options() (reconcile.Options, error) { return a.optionsBy(policy.Load) }
+
+func (a *app) optionsBy(by loader) (reconcile.Options, error) {
 	node, err := a.nodeName()
 	if err != nil {
 		return reconcile.Options{}, err
 	}
-	config, err := a.load()
+	config, _, err := a.load(by)
 	if err != nil {
 		return reconcile.Options{}, err
 	}
@@ -53,10 +60,11 @@ func (a *app) options() (reconcile.Options, error) {
 }
 
 // optionsWithoutSpec are for what works by the marks in the kernel. A spec is
-// read only where the user names one.
+// read only where the user names one, and then not for its checks: they are
+// about what is put into force.
 func (a *app) optionsWithoutSpec(cmd *cobra.Command) (reconcile.Options, error) {
 	if cmd.Flags().Changed("spec") {
-		return a.options()
+		return a.optionsBy(policy.Read)
 	}
 	node, err := a.nodeName()
 	if err != nil {

@@ -41,10 +41,11 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 
 // The statuses. exitChanges is that of `plan --detailed-exitcode`,
 // `status` and `fmt --check`, where a difference is an answer and not a
-// failure.
+// failure. So is what `explain` finds to be denied.
 const (
 	exitError   exitCode = 1
 	exitChanges exitCode = 2
+	exitDenied  exitCode = 2
 )
 
 // usageError is a mistake on the command line.
@@ -123,6 +124,7 @@ runs. Objects that are not polder's are never changed.`,
 		newRunCommand(a),
 		newBootCommand(a),
 		newEventsCommand(a),
+		newExplainCommand(a),
 		newFmtCommand(a),
 		newNodeCommand(a),
 		newLabCommand(a),
