@@ -8,7 +8,7 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-func model(t testing.TB, s *spec.Spec) *policy.Model {
+func model(t fataler, s *spec.Spec) *policy.Model {
 	t.Helper()
 	m, diags := policy.New(s)
 	if diags.HasErrors() {
@@ -272,4 +272,10 @@ func TestHostEndpoints(t *testing.T) {
 			}
 		}
 	})
+}
+
+// fataler is a testing.T or a rapid.T.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
 }

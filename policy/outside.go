@@ -24,30 +24,31 @@ func (m *Model) Outside(f spec.Family) netip.Addr {
 	named := m.blocks(f)
 	best, least := netip.Addr{}, len(named)+1
 	for _, a := range m.strangers(f, named) {
-		if n := count(named, a); n < least {
+		n := 0
+		for _, p := range named {
+			if p.Bits() > 0 && p.Contains(a) {
+				n++
+			}
+		}
+		if n < least {
 			best, least = a, n
+		}
+		if n == 0 {
+			break
 		}
 	}
 	return best
 }
 
-func count(blocks []netip.Prefix, a netip.Addr) int {
-	n := 0
-	for _, p := range blocks {
-		if p.Contains(a) {
-			n++
-		}
-	}
-	return n
-}
-
-// blocks are the blocks of addresses that policies name, in no order that
-// matters.
+// blocks are the blocks of addresses that policies name, each once, in their
+// order.
 func (m *Model) blocks(f spec.Family) []netip.Prefix {
 	var list []netip.Prefix
+	known := make(map[netip.Prefix]bool)
 	add := func(p netip.Prefix) {
-		if p.IsValid() && spec.FamilyOf(p.Addr()) == f && !slices.Contains(list, p.Masked()) {
-			list = append(list, p.Masked())
+		if p = p.Masked(); p.IsValid() && spec.FamilyOf(p.Addr()) == f && !known[p] {
+			known[p] = true
+			list = append(list, p)
 		}
 	}
 	for _, t := range m.tiers {
