@@ -79,9 +79,7 @@ func (m *Model) judgeHost(s *Side, f Flow, other Party) {
 			return
 		}
 	}
-	m.judge(s, f, other, func(p *spec.Policy) bool {
-		return p.HostSelector != nil && p.HostSelector.Matches(s.Host.Labels)
-	})
+	m.judge(s, f, other, func(p *spec.Policy) bool { return isAboutHost(p, s.Host) })
 }
 
 // hostEndpoint is the one of a node's interface. Where the interface is not
@@ -176,6 +174,11 @@ func (m *Model) isAbout(p *spec.Policy, e *spec.Endpoint) bool {
 		return false
 	}
 	return p.NamespaceSelector == nil || p.NamespaceSelector.Matches(m.namespaces[e.Namespace])
+}
+
+// isAboutHost says that a policy selects a host endpoint.
+func isAboutHost(p *spec.Policy, h *spec.HostEndpoint) bool {
+	return p.HostSelector != nil && p.HostSelector.Matches(h.Labels)
 }
 
 // look compares a rule with a flow.

@@ -204,7 +204,7 @@ func (m *Model) isAboutEnd(p *spec.Policy, e *matrixEnd) bool {
 		return m.isAbout(p, e.endpoint)
 	case e.node != nil:
 		h, _ := m.hostEndpoint(e.node.Name, "")
-		return h != nil && p.HostSelector != nil && p.HostSelector.Matches(h.Labels)
+		return h != nil && isAboutHost(p, h)
 	}
 	return false
 }
@@ -385,5 +385,5 @@ func (m *Model) strangerName(a netip.Addr, blocks []netip.Prefix) string {
 	if !smallest.IsValid() {
 		return a.String()
 	}
-	return smallest.String()
+	return BlockText(smallest)
 }

@@ -103,7 +103,30 @@ func spansText(list []Span) string {
 	for i, s := range list {
 		texts[i] = s.String()
 	}
-	return strings.Join(texts, ", ")
+	return enumerate(texts)
+}
+
+// ServicesText lists services as a rule has them.
+func ServicesText(services []spec.Service) string {
+	texts := make([]string, len(services))
+	for i, s := range services {
+		texts[i] = s.String()
+	}
+	return enumerate(texts)
+}
+
+// enumerate lists services. A message of both families is one word there, too.
+func enumerate(texts []string) string {
+	var out []string
+	for _, text := range texts {
+		if message, ok := strings.CutSuffix(text, "/icmp"); ok && slices.Contains(texts, text+"v6") {
+			text = message
+		} else if of4, ok := strings.CutSuffix(text, "v6"); ok && strings.HasSuffix(of4, "/icmp") && slices.Contains(texts, of4) {
+			continue
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
 }
 
 // unite is what passes in one of two families. It returns false where they

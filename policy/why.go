@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -30,6 +31,14 @@ func (f Flow) Service() spec.Service {
 		}
 	}
 	return s
+}
+
+// BlockText is a block as a rule has it: a block of one address is an address.
+func BlockText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 // Why is the verdict with its reason, in one line: "denied by rule 2 of policy

@@ -46,14 +46,7 @@ both, 2 when it is denied between some, and 1 on errors.`,
 				return err
 			}
 			model := view.NewExplanation(config, question, decisions)
-			if asJSON {
-				err = view.WriteJSON(a.out, model)
-			} else {
-				text := a.text(a.out)
-				text.Verbose = verbose
-				err = model.WriteText(a.out, text)
-			}
-			if err == nil && model.Verdict != string(spec.Allow) {
+			if err = a.show(model, asJSON, verbose); err == nil && model.Verdict != string(spec.Allow) {
 				return exitDenied
 			}
 			return err

@@ -3,6 +3,7 @@ package view
 import (
 	"strings"
 
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -15,7 +16,7 @@ func ruleText(r *spec.Rule, d spec.Direction) string {
 	case len(r.Services) == 0:
 		parts = append(parts, "nothing")
 	default:
-		parts = append(parts, servicesText(r.Services))
+		parts = append(parts, policy.ServicesText(r.Services))
 	}
 	if r.Peers != nil {
 		parts = append(parts, map[spec.Direction]string{spec.Ingress: "from", spec.Egress: "to"}[d])
@@ -31,23 +32,15 @@ func ruleText(r *spec.Rule, d spec.Direction) string {
 	return strings.Join(parts, " ")
 }
 
-func servicesText(services []spec.Service) string {
-	list := make([]string, len(services))
-	for i, s := range services {
-		list[i] = s.String()
-	}
-	return strings.Join(list, ", ")
-}
-
 func peerText(p *spec.Peer) string {
 	switch {
 	case p.Any:
 		return "anybody"
 	case p.Block != nil:
-		text := p.Block.CIDR.String()
+		text := policy.BlockText(p.Block.CIDR)
 		var holes []string
 		for _, e := range p.Block.Except {
-			holes = append(holes, e.String())
+			holes = append(holes, policy.BlockText(e))
 		}
 		if len(holes) > 0 {
 			text += " except " + strings.Join(holes, ", ")
