@@ -17,7 +17,7 @@ func (m *Model) Check() hcl.Diagnostics {
 		q := Question{From: c.From, To: c.To, Services: c.Services}
 		decisions, err := m.Answer(q)
 		if err != nil {
-			diags = append(diags, problem(c, fmt.Sprintf("From %s to %s nothing can be checked: %v.", c.From, c.To, err)))
+			diags = append(diags, problem(c, fmt.Sprintf("There is nothing to judge: %v.", err)))
 			continue
 		}
 		if wrong := other(decisions, c.Expect); len(wrong) > 0 {

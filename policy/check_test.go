@@ -147,7 +147,7 @@ func TestAsk(t *testing.T) {
 		{"x-a", "x-b", "80", `"80" is nothing to ask for: the protocol is missing, as in 80/tcp`},
 	} {
 		q, err := m.Ask(test.from, test.to, test.service)
-		got := ""
+		var got string
 		if err != nil {
 			got = err.Error()
 		} else {
@@ -160,4 +160,30 @@ func TestAsk(t *testing.T) {
 	if _, err := m.Answer(policy.Question{From: spec.End{Kind: spec.EndAddress, Address: netip.MustParseAddr("2001:db8::7")}, To: spec.End{Kind: spec.EndEndpoint, Name: "n2"}}); err == nil {
 		t.Errorf("an answer without a flow")
 	}
+}
+
+// What anybody asks has an answer or an error.
+func FuzzAsk(f *testing.F) {
+	for _, s := range []string{"x-a", "endpoint.x-a", "node.n1", "n2", "outside", "10.244.1.10", "2001:db8::1", ""} {
+		for _, service := range []string{"80/tcp", "serve-80-udp", "serve-80-udp/tcp", "icmp", "13/icmp", "gre", "*/tcp", ""} {
+			f.Add(s, "x-b", service)
+			f.Add("outside", s, service)
+		}
+	}
+	m := model(f, world(in(kube("x/p", "all()", ingress), allow(nil, tcp(80)))))
+	f.Fuzz(func(t *testing.T, from, to, service string) {
+		q, err := m.Ask(from, to, service)
+		if err != nil {
+			return
+		}
+		for _, end := range []spec.End{q.From, q.To} {
+			if again, err := m.Ask(end.String(), end.String(), "80/tcp"); err != nil || again.From != end {
+				t.Errorf("%s is read as %v: %v", end, again.From, err)
+			}
+		}
+		decisions, err := m.Answer(q)
+		if (len(decisions) == 0) != (err != nil) {
+			t.Errorf("%d decisions, %v", len(decisions), err)
+		}
+	})
 }

@@ -83,16 +83,16 @@ func (s *Side) Isolated() bool { return len(s.Tiers) > 0 }
 // to the one that decided.
 type TierStep struct {
 	Tier     *spec.Tier
-	Policies []PolicyStep
+	Policies []Step
 	// Action is what came of it: Allow, Deny or Pass. Default says that no rule
 	// decided, so that it is the tier's default action.
 	Action  spec.Action
 	Default bool
 }
 
-// PolicyStep is a policy that was looked at, with its rules up to the one that
+// Step is a policy that was looked at, with its rules up to the one that
 // decided.
-type PolicyStep struct {
+type Step struct {
 	Policy *spec.Policy
 	Rules  []RuleStep
 }
@@ -117,7 +117,7 @@ type RuleStep struct {
 func (r *RuleStep) Matches() bool { return r.PeerMatches && r.ServiceMatches }
 
 // Decider is the rule that decided, and its policy; nil without one.
-func (s *Side) Decider() (*PolicyStep, *RuleStep) {
+func (s *Side) Decider() (*Step, *RuleStep) {
 	if s.Reason != ReasonRule {
 		return nil, nil
 	}

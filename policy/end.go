@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,10 +20,13 @@ type Question struct {
 
 // Service is what is asked for, as Ask reads it.
 func (q Question) Service() string {
-	if len(q.Services) > 1 {
-		return "icmp" // no other message that begins a conversation is in both families
+	switch len(q.Services) {
+	case 0:
+		return "nothing"
+	case 1:
+		return q.Services[0].String()
 	}
-	return q.Services[0].String()
+	return "icmp" // no other message that begins a conversation is in both families
 }
 
 // Ask reads a question: ends as in a check, or only the name of an endpoint or
@@ -127,7 +129,7 @@ func (m *Model) Answer(q Question) ([]Decision, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, errors.New("they have no addresses of one family, or not of the service's")
+		return nil, fmt.Errorf("%s and %s have no addresses of one family in which there is %s", q.From, q.To, q.Service())
 	}
 	return out, nil
 }

@@ -148,7 +148,7 @@ func (m *Model) judge(s *Side, f Flow, other Party, isAbout func(*spec.Policy) b
 func (m *Model) judgeTier(t *spec.Tier, policies []*spec.Policy, d spec.Direction, f Flow, other Party) TierStep {
 	step := TierStep{Tier: t, Action: t.DefaultAction, Default: true}
 	for _, p := range policies {
-		seen := PolicyStep{Policy: p}
+		seen := Step{Policy: p}
 		rules := p.Rules(d)
 		for i := range rules {
 			r := m.look(p, &rules[i], f, other)

@@ -320,7 +320,7 @@ func (p Policy) writeText(b *bytes.Buffer, t Text, width int, decided bool) {
 		fmt.Fprintf(b, "     %s %2d  %-*s  %s\n", mark, r.Number, width, r.Text, r.result(t))
 	}
 	if hidden > 0 {
-		fmt.Fprintf(b, "         %s\n", t.faint(count(hidden, "rule")+" more that do not match (--verbose shows them)"))
+		fmt.Fprintf(b, "         %s\n", t.faint(count(hidden, "more rule")+" looked at that did not match (--verbose shows them)"))
 	}
 }
 

@@ -100,7 +100,7 @@ func (m Matrix) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	rows, notes := m.rows()
 	if tableWidth(rows) > matrixWidth {
-		rows, notes = m.list(), nil
+		rows, notes = m.list(), []string{"What is not listed is denied."}
 	}
 	writeTable(&b, rows)
 	for _, g := range m.Groups {
