@@ -1,5 +1,7 @@
-// Package packet builds and dissects the few kinds of packets that probes are
-// made of: Ethernet, IPv4, IPv6, ICMP echo, UDP, SCTP and VXLAN. It is pure.
+// Package packet builds the packets that probes are made of, and those by which
+// a host could lie: Ethernet, ARP, IPv4 and IPv6 with fragments and extension
+// headers, ICMP, neighbour discovery, UDP, SCTP and VXLAN. It dissects what
+// probes are made of. It is pure.
 package packet
 
 import (
@@ -13,6 +15,7 @@ import (
 // EtherTypes (IEEE 802 numbers, linux/if_ether.h).
 const (
 	EtherIPv4 = 0x0800
+	EtherARP  = 0x0806
 	EtherIPv6 = 0x86dd
 	EtherVLAN = 0x8100 // 802.1Q tag
 	EtherQinQ = 0x88a8 // 802.1ad tag

@@ -2,10 +2,12 @@ package packet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -153,6 +155,99 @@ func FuzzDissect(f *testing.F) {
 				t.Fatalf("the frame inside has %d bytes, the one around it %d", len(inner), len(frame))
 			}
 			frame = inner
+		}
+	})
+}
+
+// What speaks of neighbours is laid out as its RFC has it.
+func TestNeighbourPackets(t *testing.T) {
+	a, b := addrs(spec.IPv4)
+	want, err := hex.DecodeString("0001080006040002" + "020000000001" + "0af40105" + "020000000002" + "0af40207")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ARP(ARPReply, macA, a, macB, b); !bytes.Equal(got, want) {
+		t.Errorf("ARP: % x, want % x", got, want)
+	}
+	target := netip.MustParseAddr("fd00:10:244:1::1234:5678")
+	if got, want := SolicitedNode(target), netip.MustParseAddr("ff02::1:ff34:5678"); got != want {
+		t.Errorf("solicited-node group %s, want %s", got, want)
+	}
+	for group, want := range map[string]spec.MAC{
+		"ff02::1:ff34:5678": {0x33, 0x33, 0xff, 0x34, 0x56, 0x78},
+		"224.128.0.251":     {0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb},
+	} {
+		if got := MulticastMAC(netip.MustParseAddr(group)); got != want {
+			t.Errorf("MAC of %s: %s, want %s", group, got, want)
+		}
+	}
+	for _, f := range spec.Families {
+		a, b := addrs(f)
+		p := NewICMP(a, b, NeighborAdvert, 0, NeighborBody(FlagOverride, target, TargetLinkAddr, macA))
+		header, pseudoSum, hops := IPv6HeaderLen, pseudo(a, b, ICMPv6, len(p)-IPv6HeaderLen), p[7]
+		if f == spec.IPv4 {
+			header, pseudoSum, hops = IPv4HeaderLen, 0, p[8]
+			if fold(sum(0, p[:header])) != 0 {
+				t.Error("IPv4 header checksum does not verify")
+			}
+		}
+		if hops != 255 || fold(pseudoSum+sum(0, p[header:])) != 0 {
+			t.Errorf("%v: hop limit %d, or the ICMP checksum does not verify", f, hops)
+		}
+		if got := p[header+8 : header+24]; !bytes.Equal(got, target.AsSlice()) {
+			t.Errorf("%v: target % x", f, got)
+		}
+	}
+}
+
+// A packet with options dissects as the one without.
+func TestExtendIPv4(t *testing.T) {
+	a, b := addrs(spec.IPv4)
+	plain := NewUDP(netip.AddrPortFrom(a, 1), netip.AddrPortFrom(b, 2), []byte("data"))
+	extended := ExtendIPv4(plain)
+	want, err := Dissect(Ethernet(macA, macB, EtherIPv4, plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Dissect(Ethernet(macA, macB, EtherIPv4, extended))
+	if err != nil || !reflect.DeepEqual(got, want) || fold(sum(0, extended[:IPv4HeaderLen+4])) != 0 {
+		t.Errorf("%+v, want %+v; %v", got, want, err)
+	}
+}
+
+// Fragments put together again are the packet, and each is a whole IP packet.
+func TestFragmentsAreThePacket(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := rapid.SampledFrom(spec.Families[:]).Draw(t, "family")
+		a, b := addrs(f)
+		payload := rapid.SliceOfN(rapid.Byte(), 1, 200).Draw(t, "payload")
+		p := IP(a, b, SCTP, payload)
+		header, own := IPv6HeaderLen, 8
+		if f == spec.IPv4 {
+			header, own = IPv4HeaderLen, 0
+		} else if n := 8 * rapid.IntRange(0, 200).Draw(t, "options"); n > 0 {
+			p = Extend(p, DestOptions, n)
+		}
+		var joined []byte
+		list := Fragments(p, 8*rapid.IntRange(1, 10).Draw(t, "size"))
+		for i, fragment := range list {
+			more, offset := fragment[6]&0x20 != 0, int(binary.BigEndian.Uint16(fragment[6:])&0x1fff)*8
+			if f == spec.IPv6 {
+				field := binary.BigEndian.Uint16(fragment[header+2:])
+				more, offset = field&1 != 0, int(field&^7)
+				if int(binary.BigEndian.Uint16(fragment[4:])) != len(fragment)-header || fragment[6] != FragmentNext || fragment[header] != p[6] {
+					t.Fatalf("fragment % x", fragment)
+				}
+			} else if fold(sum(0, fragment[:header])) != 0 || int(binary.BigEndian.Uint16(fragment[2:])) != len(fragment) {
+				t.Fatalf("fragment % x", fragment)
+			}
+			if offset != len(joined) || more != (i < len(list)-1) {
+				t.Fatalf("fragment %d at %d, more %v", i, offset, more)
+			}
+			joined = append(joined, fragment[header+own:]...)
+		}
+		if !bytes.Equal(joined, p[header:]) {
+			t.Fatalf("joined % x", joined)
 		}
 	})
 }
