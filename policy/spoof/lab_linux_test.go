@@ -97,7 +97,7 @@ func newNetwork(t *testing.T, host Host) *network {
 	return n
 }
 
-// rules makes n1 hold a table.
+// rules makes n1 hold a table, and checks that it does.
 func (n *network) rules(want nft.Table) {
 	n.t.Helper()
 	err := n.Node("n1").Do(func() error {
@@ -113,6 +113,12 @@ func (n *network) rules(want nft.Table) {
 		observed, gen, err := r.Read(context.Background(), want.ID())
 		if err == nil {
 			err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{want}, observed), gen)
+		}
+		if err == nil {
+			observed, _, err = r.Read(context.Background(), want.ID())
+		}
+		if rest := nft.Diff(nft.Ruleset{want}, observed); err == nil && !rest.Empty() {
+			err = fmt.Errorf("there remains\n%s", rest)
 		}
 		return errors.Join(err, w.Close())
 	})

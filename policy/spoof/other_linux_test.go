@@ -128,6 +128,36 @@ func TestForeignBridgeIsUntouched(t *testing.T) {
 	n.reaches("alien", "alien2", alien2.Addresses...)
 }
 
+// A claim that moves to another port is that port's at once, and the old one's
+// no longer.
+func TestClaimsMove(t *testing.T) {
+	n := newNetwork(t, Host{})
+	moved := oneNode()
+	for _, e := range moved.Endpoints {
+		switch e.Name {
+		case "web":
+			e.Addresses = []netip.Addr{nobody.IPv4, nobody.IPv6}
+		case "free":
+			e.Addresses, e.MAC = []netip.Addr{web.ip.IPv4, web.ip.IPv6}, free.mac
+		case "stray":
+			e.Interface = "veth-stray"
+		}
+	}
+	n.rules(Compile(moved, moved.Nodes[0], Host{}))
+	n.sh("web", "ip -4 addr flush dev eth0; ip -6 addr flush dev eth0 scope global") // or it still answers for it
+	n.run(byFamily(func(f spec.Family) map[string]attempt {
+		to := db.ip.Get(f)
+		return map[string]attempt{
+			"its old address":               {"web", frames(web.mac, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", reasonIP},
+			"its new address":               {"web", frames(web.mac, db.mac, udp(nobody.Get(f), 1, to, 2)), "db", ""},
+			"another's old address":         {"free", frames(free.mac, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", ""},
+			"another MAC, bound now":        {"free", frames(nobodyMAC, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", reasonMAC},
+			"an address of its own":         {"stray", frames(stray.mac, db.mac, udp(stray.ip.Get(f), 1, to, 2)), "db", ""},
+			"nobody's address, claimed now": {"stray", frames(stray.mac, db.mac, udp(remote.Get(f), 1, to, 2)), "db", reasonIP},
+		}
+	}))
+}
+
 // What pods do by themselves passes, and nothing of it is counted.
 func TestHonestTrafficPasses(t *testing.T) {
 	n := newNetwork(t, Host{})
