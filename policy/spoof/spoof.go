@@ -5,13 +5,16 @@
 // A claim is a local endpoint with an interface. Its port may send IPv4, ARP
 // and IPv6 only, with the endpoint's own addresses, and nothing by which
 // routers and DHCP servers speak. What is claimed, and what the node itself has
-// in the pod network, comes in by no other port of any bridge. A port that
-// nothing claims is not checked beyond that: it has no identity, and policies
-// take it for the outside.
+// in the pod network, comes in by no other port of any bridge.
+//
+// A port that nothing claims has no identity. It may use every address that is
+// not claimed, also one of an endpoint without an interface, whom policies then
+// take it for.
 //
 // The key is the claim and not the bridge, because a rule cannot tell bridges
 // apart: `meta ibrname` needs a module that kernels often lack. So a foreign
-// bridge keeps all its frames but those that use a claimed address.
+// bridge keeps all its frames but those that use a claimed identity, and those
+// that hide what they carry (see fromOthers).
 //
 // A MAC that the spec gives is the only one of its port, and so is the link-local
 // address that is made of it (RFC 4291): an endpoint that makes another one (RFC
