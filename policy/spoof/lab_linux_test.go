@@ -55,6 +55,9 @@ func newNetwork(t *testing.T, host Host) *network {
 	attached := *s
 	attached.Endpoints = nil
 	for _, e := range s.Endpoints {
+		if e.Node != "n1" {
+			continue
+		}
 		e2 := *e
 		e2.Interface = "veth-" + e.Name
 		if e2.MAC.IsZero() {

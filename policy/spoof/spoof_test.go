@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // oneNode is a node with four endpoints on its bridge: two that are claimed
 // with their MAC, one without, and one that is not claimed. A fifth one is
-// elsewhere.
+// on another node.
 func oneNode() *spec.Spec {
 	s := &spec.Spec{Cluster: "test", Network: &spec.Network{
 		Pods: []spec.PodRange{
@@ -33,7 +33,9 @@ func oneNode() *spec.Spec {
 	s.Nodes = []*spec.Node{node}
 	db, free, stray, web := pod("db", 6), pod("free", 7), pod("stray", 8), pod("web", 5)
 	free.MAC, stray.Interface = spec.MAC{}, ""
-	s.Endpoints = []*spec.Endpoint{db, free, stray, web}
+	elsewhere := pod("web-2", 5)
+	elsewhere.Node, elsewhere.Addresses = "n2", []netip.Addr{netip.MustParseAddr("10.244.2.5"), netip.MustParseAddr("fd00:10:244:2::5")}
+	s.Endpoints = []*spec.Endpoint{db, free, stray, web, elsewhere}
 	return s
 }
 
