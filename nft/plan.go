@@ -114,6 +114,29 @@ func (p *Plan) expected(n int) (Ruleset, error) {
 	return m.ruleset(), nil
 }
 
+// Step is the ruleset that a transaction leaves behind, and the stage of the
+// transaction.
+type Step struct {
+	Stage   string // "prepare", "switch" or "retire"
+	Ruleset Ruleset
+}
+
+// Steps are what the plan's transactions leave behind, one after the other. The
+// last step is the desired ruleset.
+func (p *Plan) Steps() ([]Step, error) {
+	var steps []Step
+	m := modelOf(p.before)
+	for _, s := range p.stages() {
+		for _, tx := range s.transactions {
+			if err := m.run(tx); err != nil {
+				return nil, err
+			}
+			steps = append(steps, Step{s.name, m.ruleset()})
+		}
+	}
+	return steps, nil
+}
+
 // StageError says which stage of a plan failed. The stages before it are
 // done; its own transactions may be in part, each of them wholly or not at all.
 type StageError struct {
