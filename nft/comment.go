@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxComment is what nft(8) reads of a comment (NFTNL_UDATA_COMMENT_MAXLEN
+// MaxComment is what nft(8) reads of a comment (NFTNL_UDATA_COMMENT_MAXLEN
 // less the NUL).
-const maxComment = 127
+const MaxComment = 127
 
 // Comment makes the comment of a rule, or the prefix of a Log, from any text.
 // It is cut to what the kernel takes; quotes, for which nft(8) has no escape,
@@ -23,10 +23,10 @@ func Comment(text string) string {
 		}
 		return r
 	}, text)
-	if len(clean) <= maxComment {
+	if len(clean) <= MaxComment {
 		return clean
 	}
-	end := maxComment
+	end := MaxComment
 	for !utf8.RuneStart(clean[end]) {
 		end--
 	}

@@ -29,7 +29,7 @@ func TestCommentFits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := anyText.Draw(t, "text")
 		c := Comment(text)
-		if len(c) > maxComment || !utf8.ValidString(c) || strings.ContainsAny(c, "\"\n\x00") || Comment(c) != c {
+		if len(c) > MaxComment || !utf8.ValidString(c) || strings.ContainsAny(c, "\"\n\x00") || Comment(c) != c {
 			t.Fatalf("%q became %q", text, c)
 		}
 	})

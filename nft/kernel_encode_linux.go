@@ -29,8 +29,8 @@ func encodeBase(c *nftables.Chain, b *Base) error {
 
 func encodeRule(r Rule) (*nftables.Rule, error) {
 	out := &nftables.Rule{}
-	if len(r.Comment) > maxComment {
-		return nil, fmt.Errorf("the comment has %d bytes, more than %d", len(r.Comment), maxComment)
+	if len(r.Comment) > MaxComment {
+		return nil, fmt.Errorf("the comment has %d bytes, more than %d", len(r.Comment), MaxComment)
 	}
 	if r.Comment != "" {
 		out.UserData = userdata.AppendString(nil, userdata.TypeComment, r.Comment)

@@ -43,6 +43,9 @@ func OpenWriter() (*Writer, error) { return nil, errNotLinux }
 // Close does nothing.
 func (*Writer) Close() error { return nil }
 
+// Try fails.
+func (*Writer) Try(context.Context, Table) error { return errNotLinux }
+
 // Commit fails.
 func (*Writer) Commit(context.Context, *Plan, Generation) error { return errNotLinux }
 

@@ -44,6 +44,9 @@ func (w *Writer) Close() error { return errors.Join(w.conn.CloseLasting(), w.rea
 func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 	c := commit{Writer: w, plan: p, ids: p.tables(), gen: gen}
 	for _, s := range p.stages() {
+		if s.name == "retire" && c.done > 0 && s.removesRules() {
+			waitForPackets()
+		}
 		for _, tx := range s.transactions {
 			if err := c.transaction(ctx, tx); err != nil {
 				return &StageError{s.name, errors.Join(err, w.reader.watch.stop())}
@@ -55,6 +58,32 @@ func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 		return &StageError{"retire", err}
 	}
 	return nil
+}
+
+// Try says whether the kernel takes a table's counters, sets and regular chains
+// with their rules. Nothing of it is ever in force, or seen by anybody. The error
+// is what the kernel says, or that of ctx.
+func (w *Writer) Try(ctx context.Context, t Table) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c := commit{Writer: w}
+	if err := c.queue(trial(t)); err != nil {
+		return errors.Join(err, c.discard())
+	}
+	return w.conn.Flush()
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL, <linux/membarrier.h>.
+const membarrierGlobal = 1
+
+// waitForPackets waits until every packet has left that was on its way through
+// the rules. Rules are read under RCU, and MEMBARRIER_CMD_GLOBAL waits for a
+// grace period (kernel/sched/membarrier.c). Where it is refused, as on nohz_full
+// CPUs, a packet would have to be on its way for as long as the next commit takes
+// to be made.
+func waitForPackets() {
+	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 }
 
 // commit is a plan under way.

@@ -86,6 +86,14 @@ func (m *Model) Commit(p *Plan, gen Generation, fails func() error) error {
 	return nil
 }
 
+// Try is what a Writer's Try would do.
+func (m *Model) Try(t Table, fails func() error) error {
+	if err := fails(); err != nil {
+		return err
+	}
+	return m.run(trial(t))
+}
+
 // renew finds out whether a commit by others touched our tables.
 func (m *Model) renew(p *Plan, done int) error {
 	expected, err := p.expected(done)

@@ -21,7 +21,11 @@ import (
 //     filled.
 //   - Switch adds members to living sets, and then, in one transaction, changes
 //     rules, base chains and the elements of verdict maps.
-//   - Retire removes what nothing uses any more, and members of living sets.
+//   - Retire removes what nothing uses any more, and members of living sets. Where
+//     chains or maps are among it, no packet that runs the old rules is on its
+//     way any more: elements of a map that is deleted stop matching at once, and
+//     a chain's old rules are kept for one commit only (nf_tables_commit_chain
+//     overwrites those of the generation before the last).
 //
 // Two things cannot be done without a packet in flight noticing. A base chain
 // whose hook or priority changes is deleted and made anew within one
@@ -35,11 +39,13 @@ type Plan struct {
 
 	before  Ruleset // what was observed
 	changes []change.Change
+	then    *Plan // what comes after it; nil: nothing
 }
 
 // Empty says that there is nothing to do.
 func (p *Plan) Empty() bool {
-	return len(p.Prepare.transactions) == 0 && len(p.Switch.transactions) == 0 && len(p.Retire.transactions) == 0
+	return len(p.Prepare.transactions) == 0 && len(p.Switch.transactions) == 0 && len(p.Retire.transactions) == 0 &&
+		(p.then == nil || p.then.Empty())
 }
 
 // Changes lists the differences for display: one for each table, chain, set
@@ -48,7 +54,11 @@ func (p *Plan) Changes() []change.Change { return p.changes }
 
 // stages lists the stages in order, with their names.
 func (p *Plan) stages() []namedStage {
-	return []namedStage{{"prepare", p.Prepare}, {"switch", p.Switch}, {"retire", p.Retire}}
+	list := []namedStage{{"prepare", p.Prepare}, {"switch", p.Switch}, {"retire", p.Retire}}
+	if p.then != nil {
+		list = append(list, p.then.stages()...)
+	}
+	return list
 }
 
 type namedStage struct {
@@ -80,6 +90,23 @@ func (s Stage) String() string {
 		texts[i] = tx.String()
 	}
 	return strings.Join(texts, "\n")
+}
+
+// removesRules says that the stage takes away what a packet in flight would miss.
+func (s Stage) removesRules() bool {
+	for _, tx := range s.transactions {
+		for _, st := range tx {
+			switch o := st.op.(type) {
+			case flushChain, delChain:
+				return true
+			case delSet:
+				if o.set.Verdicts {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // tables are the tables that the plan is about.
@@ -129,7 +156,7 @@ func (p *Plan) Steps() ([]Step, error) {
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
 			if err := m.run(tx); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
 			steps = append(steps, Step{s.name, m.ruleset()})
 		}

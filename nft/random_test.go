@@ -240,15 +240,15 @@ func TestStagesLeadToTheDesired(t *testing.T) {
 			want = Ruleset{second}
 		}
 		p := Diff(want, have)
-		m := modelOf(have)
-		for _, s := range p.stages() {
-			for _, tx := range s.transactions {
-				if err := m.run(tx); err != nil {
-					t.Fatalf("%s: %v\n%s", s.name, err, p)
-				}
-			}
+		steps, err := p.Steps()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, p)
 		}
-		if got := m.ruleset(); !equalRulesets(got, want) {
+		got := modelOf(have).ruleset()
+		if len(steps) > 0 {
+			got = steps[len(steps)-1].Ruleset
+		}
+		if !equalRulesets(got, want) {
 			t.Fatalf("led to\n%s\nnot to\n%s", got, want)
 		}
 		if p.Empty() != equalRulesets(have, want) || p.Empty() != (len(p.Changes()) == 0) {
@@ -258,6 +258,21 @@ func TestStagesLeadToTheDesired(t *testing.T) {
 			t.Fatal("a ruleset differs from itself")
 		}
 	})
+}
+
+// keepsRules says that no regular chain and no map of the other table is missing.
+func keepsRules(t, other Table) bool {
+	for _, c := range other.Chains {
+		if _, ok := t.Chain(c.Name); !ok && c.Base == nil {
+			return false
+		}
+	}
+	for _, s := range other.Sets {
+		if _, ok := t.Set(s.Name); !ok && s.Verdicts {
+			return false
+		}
+	}
+	return true
 }
 
 // What packets in flight must not see, see Plan.
@@ -280,6 +295,17 @@ func TestStagesHideTheChange(t *testing.T) {
 		for _, s := range have.Sets {
 			if now, ok := prepared.Set(s.Name); !ok || !now.Equal(s) {
 				t.Fatalf("prepare changed set %s\n%s", s.Name, p)
+			}
+		}
+		if !p.Retire.removesRules() {
+			steps, err := p.Steps()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range steps {
+				if s.Stage == "retire" && !keepsRules(s.Ruleset[0], have) {
+					t.Fatalf("retire removes rules, and does not say so\n%s", p)
+				}
 			}
 		}
 		replacedChain := func(name string) bool {
