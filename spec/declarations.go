@@ -25,7 +25,7 @@ type declarations struct {
 	hostEndpoints []*hostEndpointDecl
 	checks        []*checkDecl
 	manifests     []*Manifest
-	enforcement   Enforcement
+	enforcement   enforcementDecl
 }
 
 // networkDecl is a network block. The embedded place is its header's.
@@ -119,6 +119,12 @@ func (d *decoder) refer(to *block, name string, at place) {
 	d.mentions = append(d.mentions, mention{at, to, name})
 }
 
+// enforcementDecl is the enforcement block, or what holds without one.
+type enforcementDecl struct {
+	Enforcement
+	bridgeAt place // no range where the bridge is not given
+}
+
 // decode reads everything, in the order in which one thing may refer to the
 // other: variables, then locals, then blocks.
 func (d *decoder) decode(body hcl.Body, in Inputs) *declarations {
@@ -167,9 +173,10 @@ func (d *decoder) decode(body hcl.Body, in Inputs) *declarations {
 
 // spec is the value of declarations in which no mistake was found.
 func (decl *declarations) spec() *Spec {
-	s := &Spec{Cluster: decl.cluster, Manifests: decl.manifests, Enforcement: decl.enforcement}
+	s := &Spec{Cluster: decl.cluster, Manifests: decl.manifests, Enforcement: decl.enforcement.Enforcement}
 	if decl.network != nil {
 		s.Network = &decl.network.Network
+		s.Enforcement.Bridge = s.Network.Bridge.Name
 	}
 	for _, n := range decl.nodes {
 		s.Nodes = append(s.Nodes, &n.Node)

@@ -148,9 +148,9 @@ func (s *section) rules(p *policyDecl) {
 }
 
 // decodeEnforcement decodes the enforcement block, which may be missing.
-func (d *decoder) decodeEnforcement(b *hcl.Block) Enforcement {
+func (d *decoder) decodeEnforcement(b *hcl.Block) enforcementDecl {
 	const group, rate = 87, 10
-	e := Enforcement{Established: Recheck, Unclaimed: UnclaimedOutside, LogGroup: group, LogRate: rate}
+	e := enforcementDecl{Enforcement: Enforcement{Established: Recheck, Unclaimed: UnclaimedOutside, Bridge: defaultBridge, LogGroup: group, LogRate: rate}}
 	if b == nil {
 		return e
 	}
@@ -158,6 +158,7 @@ func (d *decoder) decodeEnforcement(b *hcl.Block) Enforcement {
 	e.Range = b.DefRange
 	e.Established, _, _ = oneOf(s, "established", e.Established, Recheck, Keep)
 	e.Unclaimed, _, _ = oneOf(s, "unclaimed", e.Unclaimed, UnclaimedOutside, UnclaimedDrop)
+	e.Bridge, e.bridgeAt = s.ifName("bridge", e.Bridge)
 	e.LogDrops = s.boolean("log_drops", false)
 	n, _ := s.number("log_group", 0, math.MaxUint16, group)
 	e.LogGroup = uint16(n)

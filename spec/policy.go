@@ -242,6 +242,8 @@ const (
 type Enforcement struct {
 	Established Established
 	Unclaimed   Unclaimed
+	// Bridge is the bridge that endpoints' interfaces are ports of.
+	Bridge string
 	// LogDrops has what a tier's default action denies logged.
 	LogDrops bool
 	// LogGroup is the NFLOG group of `log` rules and drops.

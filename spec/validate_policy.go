@@ -24,6 +24,9 @@ func (v *validator) checkPolicies() {
 	declared(v, tierBlock, tiers)
 	declared(v, networkSetBlock, sets)
 	v.checkHostEndpoints()
+	if at := v.enforcement.bridgeAt; v.network != nil && at.inFile() {
+		v.report(at.problem("Two bridges", "The network block says which bridge endpoints are attached to (%q); bridge is for a pod network that something else makes.", v.network.Bridge.Name))
+	}
 	for _, c := range v.checks {
 		v.checkEnds(c, endpoints)
 	}

@@ -84,17 +84,36 @@ func (g *guard) vxlan() nft.Statement {
 }
 
 // underlays are the families that carry VXLAN.
-func (g *guard) underlays() []spec.Family {
+func (g *guard) underlays() []spec.Family { return underlays(g.sp) }
+
+func underlays(sp *spec.Spec) []spec.Family {
 	var used []spec.Family
 	for _, f := range spec.Families {
-		for _, pods := range g.sp.Network.Pods {
-			if g.sp.UnderlayFamily(pods.Family()) == f {
+		for _, pods := range sp.Network.Pods {
+			if sp.UnderlayFamily(pods.Family()) == f {
 				used = append(used, f)
 				break
 			}
 		}
 	}
 	return used
+}
+
+// Tunnel is how VXLAN's packets between this node and its peers are known, in
+// either direction: the matches of one rule each. They use the guard's sets.
+// Without VXLAN there is none.
+func Tunnel(sp *spec.Spec) [][]nft.Statement {
+	if sp.Network == nil || sp.Network.Backend.Type != spec.VXLAN {
+		return nil
+	}
+	g := guard{sp: sp}
+	var list [][]nft.Statement
+	for _, f := range underlays(sp) {
+		for _, address := range []nft.Field{nft.Saddr(f), nft.Daddr(f)} {
+			list = append(list, []nft.Statement{g.vxlan(), address.In(setPeers.Get(f))})
+		}
+	}
+	return list
 }
 
 // vxlanSets makes the sets of addresses and interfaces.
