@@ -5,11 +5,13 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/poldernet/polder/policy/kube"
 	"github.com/poldernet/polder/spec"
 	"github.com/poldernet/polder/spec/selector"
 )
@@ -60,8 +62,32 @@ func New(sp *spec.Spec) (*Model, hcl.Diagnostics) {
 	for _, s := range sp.NetworkSets {
 		m.sets[s.Name] = s
 	}
-	m.order(sp.Policies)
-	return m, nil
+	policies, diags := manifests(sp)
+	m.order(append(slices.Clip(sp.Policies), policies...))
+	return m, diags
+}
+
+// manifests are the policies of the Kubernetes objects that the spec names. Two
+// of one name are a mistake: which of them holds would depend on the order of
+// files.
+func manifests(sp *spec.Spec) (list []*spec.Policy, diags hcl.Diagnostics) {
+	first := map[string]*spec.Policy{}
+	for _, file := range sp.Manifests {
+		policies, more := kube.Decode(file.Name, file.Text)
+		diags = append(diags, more...)
+		for _, p := range policies {
+			if other := first[p.ID()]; other != nil && other.Range.Filename != p.Range.Filename { // Decode tells of those in one file
+				diags = append(diags, &hcl.Diagnostic{
+					Severity: hcl.DiagError, Summary: "Duplicate NetworkPolicy", Subject: p.Range.Ptr(),
+					Detail: fmt.Sprintf("The NetworkPolicy %q is declared at %s already.", p.Name, spec.FileLine(other.Range)),
+				})
+				continue
+			}
+			first[p.ID()] = p
+			list = append(list, p)
+		}
+	}
+	return list, diags
 }
 
 // namespaceLabels are a namespace's labels with the one that each has.
@@ -100,8 +126,8 @@ func (m *Model) order(policies []*spec.Policy) {
 		at[t.Name] = i
 	}
 	for _, p := range policies {
-		t := &m.tiers[at[p.Tier]]
-		t.policies = append(t.policies, p)
+		i := at[p.Tier] // the spec has every tier that a policy names
+		m.tiers[i].policies = append(m.tiers[i].policies, p)
 	}
 	for _, t := range m.tiers {
 		slices.SortFunc(t.policies, comparePolicies)

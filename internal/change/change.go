@@ -33,7 +33,8 @@ type Change struct {
 	Action Action `json:"action"`
 	// Kind is the object's kind in the vocabulary of ip(8) and nft(8):
 	// "link", "address", "neighbour", "fdb", "nexthop", "route", "port",
-	// "sysctl", "table", "chain", "set", "map", "counter".
+	// "sysctl", "table", "chain", "set", "map", "counter"; and of the policies'
+	// own: "policy", "networkpolicy", "isolation" of an endpoint, "members".
 	Kind string `json:"kind"`
 	// Name identifies the object among those of its kind, as ip or nft would
 	// name it: "cni0", "10.244.1.1/24 dev cni0", "inet polder postrouting".
@@ -46,6 +47,9 @@ type Change struct {
 	Attrs []Attr `json:"attributes,omitempty"`
 	// Unchanged counts the attributes that an update leaves alone.
 	Unchanged int `json:"unchanged_attributes,omitempty"`
+	// Detail says that this is how other changes of the plan are done: people see
+	// it when they ask for it, and it is not counted.
+	Detail bool `json:"detail,omitempty"`
 }
 
 // Conflict is a foreign object in the way of one of ours. It is never
@@ -71,6 +75,9 @@ type Summary struct {
 func Summarize(changes []Change) Summary {
 	var s Summary
 	for _, c := range changes {
+		if c.Detail {
+			continue
+		}
 		switch c.Action {
 		case Create:
 			s.Add++

@@ -1,0 +1,329 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/spec"
+)
+
+// Host is what the rules need to know of the node, beside the model.
+type Host struct {
+	Node *spec.Node
+	// Bridge is the interface by which pods' packets come in: to the inet
+	// family a packet that crosses a bridge comes in by the bridge, and leaves by it.
+	Bridge string
+	// Links are further interfaces that lead to pods, the VTEPs.
+	Links []string
+	// Tunnel lets VXLAN pass between nodes: the guard decides about it.
+	Tunnel [][]nft.Statement
+	// Refused are the policies, by ID, whose rules the kernel does not take.
+	// What they select is closed, and all else goes on.
+	Refused map[string]bool
+}
+
+// refused says that among the policies is one that the kernel does not take.
+func (h Host) refused(stages []stage) bool {
+	return slices.ContainsFunc(stages, func(s stage) bool {
+		return slices.ContainsFunc(s.policies, func(p *spec.Policy) bool { return h.Refused[p.ID()] })
+	})
+}
+
+// Compiled is what the policies come to on one node.
+type Compiled struct {
+	// Table is a fragment of `inet polder`; it is empty where no policy selects
+	// anything on the node.
+	Table nft.Table
+	// Via are tables to go through on the way there from what is in force.
+	Via []nft.Table
+	// Counters say what the table's named counters count, by name.
+	Counters map[string]Counter
+	// Isolated are the addresses of this node's endpoints that a policy selects
+	// for any direction.
+	Isolated spec.PerFamily[[]netip.Addr]
+}
+
+// compiler is a fragment being compiled.
+type compiler struct {
+	m      *Model
+	host   Host
+	suffix map[string]string // of living sets, by their name without it
+	table  nft.Table
+	living map[string]*livingSet // by name
+	made   map[string]bool       // chains and sets with a name of their content
+	uses   []use
+	out    map[string]Counter
+
+	isolated spec.PerFamily[[]netip.Addr]
+}
+
+// side is the end of a connection whose policies a chain holds.
+type side struct {
+	spec.Direction
+	family spec.Family
+	host   bool // a host endpoint's
+}
+
+// allowed is the verdict on what the side allows. An endpoint's ingress is
+// judged last. What its egress allows goes on to the ingress of the other end,
+// and what a host endpoint allows to the end of the base chain.
+func (s side) allowed() nft.Verdict {
+	if s.Direction == spec.Ingress && !s.host {
+		return nft.Accept
+	}
+	return nft.Return
+}
+
+// prefix begins the names of a side's chains and maps.
+func (s side) prefix() string {
+	kind := ""
+	if s.host {
+		kind = "host_"
+	}
+	return kind + string(s.Direction) + number(s.family)
+}
+
+// number tells the families apart in names.
+func number(f spec.Family) string {
+	if f == spec.IPv4 {
+		return "4"
+	}
+	return "6"
+}
+
+// stage is a tier with those of its policies that select one endpoint.
+type stage struct {
+	tier     *spec.Tier
+	policies []*spec.Policy
+}
+
+// stages are the tiers that judge something in a direction.
+func (m *Model) stages(d spec.Direction, selects func(*spec.Policy) bool) []stage {
+	var list []stage
+	for _, t := range m.tiers {
+		s := stage{tier: t.Tier}
+		for _, p := range t.policies {
+			if p.Applies(d) && selects(p) {
+				s.policies = append(s.policies, p)
+			}
+		}
+		if len(s.policies) > 0 {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// newCompiler compiles with given suffixes of the living sets' names.
+func newCompiler(m *Model, host Host, suffix map[string]string) *compiler {
+	return &compiler{
+		m: m, host: host, suffix: suffix,
+		table:  nft.Table{Family: nft.INet, Name: nft.TableName},
+		living: map[string]*livingSet{}, made: map[string]bool{}, out: map[string]Counter{},
+	}
+}
+
+func build(m *Model, host Host, suffix map[string]string) *compiler {
+	c := newCompiler(m, host, suffix)
+	c.base()
+	c.fill()
+	c.table = c.finished()
+	return c
+}
+
+// finished is the table with its counters.
+func (c *compiler) finished() nft.Table {
+	for name := range c.out {
+		c.table.Counters = append(c.table.Counters, name)
+	}
+	return nft.Merge(c.table)
+}
+
+// dispatch is a verdict map from the addresses of this node's endpoints to what
+// judges them; "" where it would be empty.
+func (c *compiler) dispatch(s side) (name string, isolated []nft.Element) {
+	var verdicts []nft.Element
+	for _, e := range c.m.spec.Endpoints {
+		if e.Node != c.host.Node.Name {
+			continue
+		}
+		var judge nft.Verdict
+		for _, a := range e.Addresses {
+			if spec.FamilyOf(a) != s.family {
+				continue
+			}
+			if judge == (nft.Verdict{}) {
+				stages := c.m.stages(s.Direction, func(p *spec.Policy) bool { return c.m.selects(p, e) })
+				if len(stages) == 0 {
+					break
+				}
+				judge = c.judge(s, stages)
+			}
+			verdicts = append(verdicts, nft.Addr(a).Maps(judge))
+			isolated = append(isolated, nft.Exact(nft.Addr(a)))
+		}
+	}
+	if len(verdicts) == 0 {
+		return "", nil
+	}
+	return c.content(s.prefix(), nft.Set{Key: []nft.Type{nft.AddrType(s.family)}, Verdicts: true, Elements: verdicts}), isolated
+}
+
+// judge is the verdict of a dispatching map: to go through the stages.
+func (c *compiler) judge(s side, stages []stage) nft.Verdict {
+	if c.host.refused(stages) {
+		// The zero Verdict is drop, too, and stands for none.
+		return nft.Jump(c.named(s.prefix(), []nft.Rule{nft.NewRule("closed: the kernel refuses a policy", nft.Do(nft.Counter{}, nft.Drop))}))
+	}
+	return nft.Jump(c.chain(s, stages))
+}
+
+// content makes a set or map under a name that is a hash of what it holds, and
+// is therefore never changed: who switches to other content switches names.
+func (c *compiler) content(prefix string, s nft.Set) string {
+	name := contentName(prefix, s)
+	if !c.made[name] {
+		c.made[name] = true
+		s.Name = name
+		c.table.Sets = append(c.table.Sets, s)
+	}
+	return name
+}
+
+// contentName is a name by what a set or map holds.
+func contentName(prefix string, s nft.Set) string {
+	s.Name = ""
+	return prefix + "-" + hash(fmt.Sprintf("%q", s))
+}
+
+// hash is short, and long enough: two of a million names collide with a
+// probability of one in a thousand million.
+func hash(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:10])
+}
+
+// chain makes the chain that judges by the stages, and returns its name. Like a
+// set's it is a hash of the content: endpoints with the same policies share
+// chains, and one with other policies is switched to another chain.
+func (c *compiler) chain(s side, stages []stage) string {
+	next := s.allowed()
+	if len(stages) > 1 {
+		next = nft.Goto(c.chain(s, stages[1:]))
+	}
+	var rules []nft.Rule
+	for _, p := range stages[0].policies {
+		rules = append(rules, c.policy(s, p, next)...)
+	}
+	rules = append(rules, c.otherwise(s, stages[0], next)...)
+	return c.named(s.prefix(), rules)
+}
+
+// named makes a chain under a name that is a hash of its rules.
+func (c *compiler) named(prefix string, rules []nft.Rule) string {
+	name := chainName(prefix, rules)
+	if !c.made[name] {
+		c.made[name] = true
+		c.table.Chains = append(c.table.Chains, nft.Chain{Name: name, Rules: rules})
+	}
+	return name
+}
+
+// chainName is a name by the rules of a chain.
+func chainName(prefix string, rules []nft.Rule) string {
+	var text strings.Builder
+	for _, r := range rules {
+		fmt.Fprintf(&text, "%q %q\n", r.Comment, r.Exprs)
+	}
+	return prefix + "-" + hash(text.String())
+}
+
+// otherwise are the rules for what no policy of a tier decided.
+func (c *compiler) otherwise(s side, g stage, next nft.Verdict) []nft.Rule {
+	t := g.tier
+	counter := Counter{Direction: s.Direction, Tier: t, Action: t.DefaultAction, Range: t.Range}
+	name := c.counter(counter)
+	comment := lastOf(g)
+	if t.DefaultAction == spec.Pass {
+		return []nft.Rule{nft.NewRule(comment, nft.Do(nft.CounterRef{Name: name}, next))}
+	}
+	var rules []nft.Rule
+	if c.m.spec.Enforcement.LogDrops {
+		rules = append(rules, nft.NewRule(comment, c.log(name)))
+	}
+	return append(rules, nft.NewRule(comment, nft.Do(nft.CounterRef{Name: name}, nft.Drop)))
+}
+
+// log reports packets under the name of a counter, but not all of a flood.
+func (c *compiler) log(counter string) nft.Statement {
+	e := c.m.spec.Enforcement
+	return nft.Do(
+		nft.Limit{Rate: uint64(e.LogRate), Unit: nft.PerSecond, Burst: uint32(e.LogRate)},
+		nft.Log{Group: e.LogGroup, Prefix: counter, Snaplen: logSnaplen},
+	)
+}
+
+// logSnaplen is how much of a packet is reported, in bytes: the headers, with
+// room for options and extension headers.
+const logSnaplen = 128
+
+// policy are the rules of a policy on one side.
+func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
+	var rules []nft.Rule
+	numbered := numbering{}
+	for i := range p.Rules(s.Direction) {
+		r := &p.Rules(s.Direction)[i]
+		text := Describe(r, s.Direction)
+		key := numbered.key(text)
+		peers, services := c.peers(s, p, r), c.services(s, r)
+		if len(peers) == 0 || len(services) == 0 {
+			// Nothing of this family can match; the counter is there for what
+			// can in the other one.
+			continue
+		}
+		counter := c.counter(Counter{Direction: s.Direction, Policy: p, Rule: i + 1, Action: r.Action, Range: r.Range, key: key})
+		var do nft.Statement
+		switch r.Action {
+		case spec.Allow:
+			do = nft.Do(nft.CounterRef{Name: counter}, s.allowed())
+		case spec.Deny:
+			do = nft.Do(nft.CounterRef{Name: counter}, nft.Drop)
+		case spec.Pass:
+			do = nft.Do(nft.CounterRef{Name: counter}, next)
+		case spec.Log:
+			do = c.log(counter)
+		}
+		comment := comment(p, s.Direction, i+1, text)
+		for _, peer := range peers {
+			c.use(peer.set, s, r.Action)
+			for _, service := range services {
+				c.use(service.set, s, r.Action)
+				match := slices.Concat(service.statements, peer.statements)
+				if r.Action == spec.Log {
+					match = append(match, nft.Do(nft.CounterRef{Name: counter}))
+				}
+				rules = append(rules, nft.NewRule(comment, append(match, do)...))
+			}
+		}
+	}
+	return rules
+}
+
+// counter notes a counter and returns its name.
+func (c *compiler) counter(n Counter) string {
+	name := n.name()
+	c.out[name] = n
+	return name
+}
+
+// setNames are the names of the living sets, without suffixes, in order.
+func (c *compiler) setNames() []string { return slices.Sorted(maps.Keys(c.living)) }

@@ -1,0 +1,194 @@
+package policy
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/spoof"
+	"github.com/poldernet/polder/spec"
+)
+
+// The names of the chains that are always there, where there is anything.
+const (
+	chainForward = "policy_forward"
+	chainInput   = "policy_input"
+	chainOutput  = "policy_output"
+	chainGuard   = "policy_guard"
+)
+
+// maps are the names of the maps and sets by which base chains find the chains
+// of this node's endpoints; "" where there is nobody to be found.
+type maps4 struct {
+	egress, ingress       string
+	isolated, isolatedFor string // in any direction; for ingress
+}
+
+// base makes the base chains.
+//
+// There is no rule that accepts what is established: each packet, of either
+// direction, is judged by the tuple of its connection. What a change denies is
+// denied from the next packet on, whoever sends it, and nothing has to be found
+// out about connections that were open before.
+func (c *compiler) base() {
+	var found spec.PerFamily[maps4]
+	any := false
+	for _, f := range spec.Families {
+		var d maps4
+		var from, to []nft.Element
+		d.egress, from = c.dispatch(side{Direction: spec.Egress, family: f})
+		d.ingress, to = c.dispatch(side{Direction: spec.Ingress, family: f})
+		key := []nft.Type{nft.AddrType(f)}
+		if len(to) > 0 {
+			d.isolatedFor = c.content("isolated_ingress"+number(f), nft.Set{Key: key, Elements: sorted(to)})
+		}
+		if all := sorted(append(slices.Clip(from), to...)); len(all) > 0 {
+			d.isolated = c.content("isolated"+number(f), nft.Set{Key: key, Elements: all})
+			any = true
+			for _, e := range all {
+				if a, ok := netip.AddrFromSlice([]byte(e.Key)); ok {
+					c.isolated.Set(f, append(c.isolated.Get(f), a))
+				}
+			}
+		}
+		found.Set(f, d)
+	}
+	if any {
+		c.guard(found)
+	}
+	forward, input, output := c.hook(chainForward, "forward"), c.hook(chainInput, "input"), c.hook(chainOutput, "output")
+	drop := c.strangers()
+	forward.Rules, input.Rules = slices.Clone(drop), slices.Clone(drop)
+	if any {
+		c.endpoints(found, &forward, &input, &output)
+	}
+	c.hosts(any, &input, &output)
+	for _, chain := range []nft.Chain{forward, input, output} {
+		if len(chain.Rules) > 0 {
+			c.table.Chains = append(c.table.Chains, chain)
+		}
+	}
+}
+
+// endpoints are the rules of the base chains about this node's endpoints.
+func (c *compiler) endpoints(found spec.PerFamily[maps4], forward, input, output *nft.Chain) {
+	if c.host.Bridge != "" {
+		// First of all: the bridge drops what has not been here.
+		name := nft.IfName(c.host.Bridge)
+		forward.Rules = slices.Insert(forward.Rules, 0, nft.NewRule("crossed the bridge by the inet family",
+			nft.IIFName().Is(name), nft.OIFName().Is(name), nft.SetMark(spoof.MarkFiltered)))
+	}
+	// A packet that conntrack does not know has no tuple: it is judged by its
+	// header. To the host's own packets that does not apply.
+	untuned := nft.NewRule("without a connection", nft.CTStateIn(nft.CTStateInvalid|nft.CTStateUntracked), nft.Do(nft.Jump(chainGuard)))
+	forward.Rules, input.Rules = append(forward.Rules, untuned), append(input.Rules, untuned)
+	for _, chain := range []*nft.Chain{forward, input, output} {
+		chain.Rules = append(chain.Rules, c.errors()...)
+		chain.Rules = append(chain.Rules, nft.NewRule("TCP from its middle", midstream(nft.Do(nft.Jump(chainGuard)))...))
+		chain.Rules = append(chain.Rules, c.kept()...)
+		for _, f := range spec.Families {
+			if name := found.Get(f).egress; name != "" {
+				chain.Rules = append(chain.Rules, nft.NewRule("", nft.CTOriginalSaddr(f).VMap(name)))
+			}
+		}
+	}
+	for _, f := range spec.Families {
+		if d := found.Get(f); d.ingress != "" {
+			forward.Rules = append(forward.Rules,
+				nft.NewRule("", nft.CTReplySaddr(f).VMap(d.ingress)),
+				// No chain of the map ends without a verdict. If one did, it is
+				// not open.
+				nft.NewRule("no verdict", nft.CTReplySaddr(f).In(d.isolatedFor), nft.Do(nft.Counter{}, nft.Drop)))
+		}
+	}
+}
+
+// midstream matches TCP that does not begin with its first packet. conntrack takes
+// such a connection up, and takes who speaks first for its client: what was cut
+// would come back the other way round.
+func midstream(more ...nft.Statement) []nft.Statement {
+	return append([]nft.Statement{
+		nft.CTStateIn(nft.CTStateNew),
+		nft.TCPFlagsNot(nft.TCPFin|nft.TCPSyn|nft.TCPRst|nft.TCPAck, nft.TCPSyn),
+	}, more...)
+}
+
+func (c *compiler) hook(name, hook string) nft.Chain {
+	return nft.Chain{Name: name, Base: &nft.Base{Type: "filter", Hook: hook, Priority: nft.PriorityFilter, Policy: nft.PolicyAccept}}
+}
+
+// errors let pass what ICMP has to say about a connection. Its tuple is that
+// connection's, and its protocol is not.
+func (c *compiler) errors() []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range spec.Families {
+		rules = append(rules, nft.NewRule("errors of connections", nft.CTStateIn(nft.CTStateRelated), nft.L4Proto().Is(nft.Proto(icmp(f))), nft.Do(nft.Accept)))
+	}
+	return rules
+}
+
+// kept lets open connections pass, if they are to be kept.
+func (c *compiler) kept() []nft.Rule {
+	if c.m.spec.Enforcement.Established != spec.Keep {
+		return nil
+	}
+	return []nft.Rule{nft.NewRule("open connections are kept", nft.CTStateIn(nft.CTStateEstablished), nft.Do(nft.Accept))}
+}
+
+// neighbour are the ICMPv6 types that are never tracked: multicast listener
+// discovery and neighbour discovery (noct_valid_new in the kernel's
+// nf_conntrack_proto_icmpv6.c). Without them there is no IPv6.
+var neighbour = []struct{ first, last byte }{{130, 137}, {143, 143}}
+
+// guard makes the chain for packets that no connection's tuple can be asked
+// for: they do not reach an isolated endpoint, and do not come from one.
+func (c *compiler) guard(found spec.PerFamily[maps4]) {
+	chain := nft.Chain{Name: chainGuard, Rules: c.discovery(nft.Return)}
+	for _, f := range spec.Families {
+		if set := found.Get(f).isolated; set != "" {
+			chain.Rules = append(chain.Rules,
+				nft.NewRule("from an isolated endpoint", nft.Saddr(f).In(set), nft.Do(nft.Counter{}, nft.Drop)),
+				nft.NewRule("to an isolated endpoint", nft.Daddr(f).In(set), nft.Do(nft.Counter{}, nft.Drop)))
+		}
+	}
+	c.table.Chains = append(c.table.Chains, chain)
+}
+
+// discovery gives the verdict on neighbour discovery.
+func (c *compiler) discovery(v nft.Verdict) []nft.Rule {
+	var rules []nft.Rule
+	for _, n := range neighbour {
+		match := nft.ICMPType(spec.IPv6).Is(nft.Proto(n.first))
+		if n.first != n.last {
+			match = nft.ICMPType(spec.IPv6).Between(nft.Proto(n.first), nft.Proto(n.last))
+		}
+		rules = append(rules, nft.NewRule("neighbour discovery", match, nft.Do(v)))
+	}
+	return rules
+}
+
+// strangers drop what comes from the bridge under an address that no endpoint
+// of this node has, if that is wanted. Link-local addresses stay: neighbour
+// discovery needs them, and the bridge's own table checks whose they are.
+func (c *compiler) strangers() []nft.Rule {
+	if c.m.spec.Enforcement.Unclaimed != spec.UnclaimedDrop || c.host.Bridge == "" {
+		return nil
+	}
+	var rules []nft.Rule
+	for _, f := range spec.Families {
+		var claimed []nft.Element
+		for _, e := range c.m.spec.Endpoints {
+			for _, a := range e.Addresses {
+				if e.Node == c.host.Node.Name && spec.FamilyOf(a) == f {
+					claimed = append(claimed, nft.Exact(nft.Addr(a)))
+				}
+			}
+		}
+		match := []nft.Statement{nft.IIFName().Is(nft.IfName(c.host.Bridge)), nft.Saddr(f).NotInPrefix(linkLocal.Get(f)), nft.Saddr(f).NotInPrefix(unspecified.Get(f))}
+		if len(claimed) > 0 {
+			match = append(match, nft.Saddr(f).NotIn(c.content("claimed"+number(f), nft.Set{Key: []nft.Type{nft.AddrType(f)}, Elements: sorted(claimed)})))
+		}
+		rules = append(rules, nft.NewRule("from an address that no endpoint has", append(match, nft.Do(nft.Counter{}, nft.Drop))...))
+	}
+	return rules
+}

@@ -1,0 +1,239 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/spec"
+)
+
+// Compile makes the rules that enforce the policies on a node, so that the way
+// there from what is in force is safe: nothing passes on the way that neither
+// the old nor the new policies allow, and nothing is lost that both do.
+//
+// Chains, maps, and sets of fixed content are named by a hash of their content:
+// they are made and filled before anything refers to them, and are never
+// changed. What switches from the old ones to the new are the rules of the base
+// chains, and a packet sees these all in the old state or all in the new.
+//
+// The sets that live with the endpoints are named by who belongs to them, and
+// members come and go in place, which is cheap. That is safe where the rules that
+// use them are all of one mind (see harmless), and nothing else changes with
+// them, or only the rules of the one endpoint that comes and goes (see via.go).
+// Where it is not, the sets that change are made anew, under their names with a
+// number behind it, and the chains that use them along.
+//
+// live is the table in the kernel, whatever else is in it.
+func Compile(m *Model, host Host, live nft.Table) Compiled {
+	suffix, taken := suffixes(live)
+	c := build(m, host, suffix)
+	changed := c.changed(live)
+	harmless := c.harmless(changed)
+	if len(changed) == 0 || harmless && c.inForce(live) {
+		return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
+	}
+	if harmless {
+		if via, ok := c.via(live, changed); ok {
+			return Compiled{Table: c.table, Via: via, Counters: c.out, Isolated: c.isolated}
+		}
+	}
+	for name := range changed {
+		suffix[name] = "_" + strconv.Itoa(taken[name]+1)
+	}
+	c = build(m, host, suffix)
+	return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
+}
+
+// use says that rules of a side with an action look a living set up.
+type use struct {
+	set    string // without suffix
+	side   side
+	action spec.Action
+}
+
+func (c *compiler) use(set string, s side, a spec.Action) {
+	if set != "" && a != spec.Log {
+		c.uses = append(c.uses, use{set, s, a})
+	}
+}
+
+// suffixes finds the names under which the living sets are in force, by their
+// names without a suffix, and the highest number that each has.
+func suffixes(live nft.Table) (suffix map[string]string, taken map[string]int) {
+	suffix, taken = map[string]string{}, map[string]int{}
+	used := lookedUp(live)
+	for _, s := range live.Sets {
+		name, number, numbered := strings.Cut(s.Name, "_")
+		if !strings.HasPrefix(name, "peers") && !strings.HasPrefix(name, "named") {
+			continue
+		}
+		n, err := strconv.Atoi(number)
+		if numbered && err != nil {
+			continue // none of ours
+		}
+		taken[name] = max(taken[name], n)
+		// One that no rule uses is left over. It may hold what it did long ago.
+		if !used[s.Name] {
+			if _, known := suffix[name]; !known {
+				suffix[name] = "_" + strconv.Itoa(n+1)
+				taken[name] = max(taken[name], n+1)
+			}
+			continue
+		}
+		suffix[name] = ""
+		if numbered {
+			suffix[name] = "_" + number
+		}
+	}
+	return suffix, taken
+}
+
+// lookedUp are the sets that rules look up to which a packet can come.
+func lookedUp(t nft.Table) map[string]bool {
+	used := map[string]bool{}
+	seen := map[string]bool{}
+	var visit func(nft.Chain)
+	reach := func(name string) {
+		if c, ok := t.Chain(name); ok && name != "" && !seen[name] {
+			seen[name] = true
+			visit(c)
+		}
+	}
+	visit = func(c nft.Chain) {
+		for _, r := range c.Rules {
+			for _, e := range r.Exprs {
+				switch e := e.(type) {
+				case nft.Verdict:
+					reach(e.Chain)
+				case nft.Lookup:
+					used[e.Set] = true
+					if s, ok := t.Set(e.Set); ok && e.Verdict {
+						for _, el := range s.Elements {
+							reach(el.Verdict.Chain)
+						}
+					}
+				}
+			}
+		}
+	}
+	for _, c := range t.Chains {
+		if c.Base != nil {
+			visit(c)
+		}
+	}
+	return used
+}
+
+// members are the keys that come to a living set, and those that leave it.
+type members struct{ added, removed []nft.Data }
+
+// changed are the living sets that are there and hold something else, by their
+// names without suffix.
+func (c *compiler) changed(live nft.Table) map[string]members {
+	changed := map[string]members{}
+	for _, name := range c.setNames() {
+		have, there := live.Set(name + c.suffix[name])
+		if !there {
+			continue
+		}
+		want, _ := c.table.Set(name + c.suffix[name])
+		if d := difference(want.Elements, have.Elements); len(d.added)+len(d.removed) > 0 {
+			changed[name] = d
+		}
+	}
+	return changed
+}
+
+// difference compares elements in the order of their keys.
+func difference(want, have []nft.Element) members {
+	var d members
+	for len(want) > 0 || len(have) > 0 {
+		switch {
+		case len(have) == 0 || len(want) > 0 && want[0].Key < have[0].Key:
+			d.added, want = append(d.added, want[0].Key), want[1:]
+		case len(want) == 0 || have[0].Key < want[0].Key:
+			d.removed, have = append(d.removed, have[0].Key), have[1:]
+		default:
+			want, have = want[1:], have[1:]
+		}
+	}
+	return d
+}
+
+// inForce says that the kernel holds all that was compiled, but for the members
+// of living sets.
+func (c *compiler) inForce(live nft.Table) bool {
+	for _, want := range c.table.Chains {
+		if have, ok := live.Chain(want.Name); !ok || !want.Equal(have) {
+			return false
+		}
+	}
+	for _, want := range c.table.Sets {
+		have, ok := live.Set(want.Name)
+		if _, living := c.living[strings.TrimSuffix(want.Name, c.suffix[baseName(want.Name)])]; living {
+			continue
+		}
+		if !ok || !want.Equal(have) {
+			return false
+		}
+	}
+	return true
+}
+
+// baseName is a living set's name without its suffix.
+func baseName(name string) string {
+	base, _, _ := strings.Cut(name, "_")
+	return base
+}
+
+// harmless says that sets can change in place: members are added, and in a later
+// transaction others are removed.
+//
+// A connection is allowed if its client's egress and its server's ingress allow
+// it. If the rules that use the sets all deny, the more members there are the
+// less is allowed: what both versions deny is denied while all members of either
+// are there, and what neither denies is denied by none of them. If they all
+// allow, the same holds on one side; but a connection may be denied by the egress
+// alone before and by the ingress alone after, and be allowed in between. That
+// needs two addresses that change, one at either end, of which one gains and one
+// loses.
+func (c *compiler) harmless(changed map[string]members) bool {
+	actions := map[spec.Action]bool{}
+	directions := map[spec.Direction]bool{}
+	for _, u := range c.uses {
+		if _, ok := changed[u.set]; ok {
+			actions[u.action], directions[u.side.Direction] = true, true
+		}
+	}
+	switch {
+	case len(actions) > 1 || actions[spec.Pass]:
+		return false
+	case actions[spec.Deny] || len(directions) < 2:
+		return true
+	}
+	var added, removed bool
+	addresses := map[int]map[nft.Data]bool{} // by length: the families do not meet
+	for name, d := range changed {
+		added, removed = added || len(d.added) > 0, removed || len(d.removed) > 0
+		n := addressLength(c.living[name])
+		if addresses[n] == nil {
+			addresses[n] = map[nft.Data]bool{}
+		}
+		for _, k := range slices.Concat(d.added, d.removed) {
+			addresses[n][k[:min(n, len(k))]] = true
+		}
+	}
+	one := !slices.ContainsFunc(slices.Collect(maps.Values(addresses)), func(s map[nft.Data]bool) bool { return len(s) > 1 })
+	return !added || !removed || one
+}
+
+// addressLength is the length of the addresses in a living set's keys, in bytes.
+func addressLength(s *livingSet) int {
+	if s.key[0] == nft.TypeIPv4Addr {
+		return 4
+	}
+	return 16
+}
