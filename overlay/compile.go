@@ -62,10 +62,13 @@ const minMTUv6 = 1280
 // too small.
 func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
 	d := &Desired{State: NewState(len(sp.Nodes)), Declared: map[string]bool{}}
+	c := compiler{Desired: d, sp: sp, net: sp.Network, node: node, facts: facts}
 	if sp.Network == nil {
+		if enforces(sp) {
+			c.bridgeCalls(spec.Families[:])
+		}
 		return d, nil
 	}
-	c := compiler{Desired: d, sp: sp, net: sp.Network, node: node, facts: facts}
 	if err := c.chooseUnderlays(); err != nil {
 		return nil, err
 	}

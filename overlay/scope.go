@@ -30,8 +30,15 @@ func (s Scope) Equal(o Scope) bool {
 
 // ScopeOf is what Compile and Diff need to see for a node.
 func ScopeOf(sp *spec.Spec, node *spec.Node) Scope {
-	if sp == nil || sp.Network == nil {
+	if sp == nil {
 		return Scope{}
+	}
+	if sp.Network == nil {
+		var s Scope
+		if enforces(sp) {
+			s.interfaces = []string{sp.Enforcement.Bridge}
+		}
+		return s
 	}
 	s := Scope{peers: len(sp.Nodes), Ask: questions(sp, node), Links: []string{sp.Network.Bridge.Name}}
 	if sp.Network.Backend.Type == spec.VXLAN {

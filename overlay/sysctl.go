@@ -30,10 +30,12 @@ func (c *compiler) sysctls() {
 				c.Sysctls[linkSysctl(link.Name, "disable_ipv6")] = "0"
 			}
 		}
-		if c.facts.BridgeNetfilter {
-			c.Sysctls[bridgeCall(pods.Family())] = "1"
-		}
 	}
+	var families []spec.Family
+	for _, pods := range c.net.Pods {
+		families = append(families, pods.Family())
+	}
+	c.bridgeCalls(families)
 	if c.facts.IPv6 {
 		// A pod that advertises itself as a router must not become the host's
 		// default route (CVE-2020-10749), whatever family the pods have.
@@ -43,9 +45,21 @@ func (c *compiler) sysctls() {
 			}
 		}
 	}
+}
+
+// enforces says that there are policies, which need to see what passes a bridge
+// that something else makes.
+func enforces(sp *spec.Spec) bool { return len(sp.Policies)+len(sp.Manifests) > 0 }
+
+// bridgeCalls show what passes a bridge to the inet hooks.
+func (c *compiler) bridgeCalls(families []spec.Family) {
 	if !c.facts.BridgeNetfilter {
 		c.Warnings = append(c.Warnings, "the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. "+
 			"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf")
+		return
+	}
+	for _, f := range families {
+		c.Sysctls[bridgeCall(f)] = "1"
 	}
 }
 

@@ -129,13 +129,28 @@ func (r *applying) rules(ctx context.Context) {
 	if err == nil {
 		err = r.ruleset.Commit(ctx, w.rules, w.view.gen)
 	}
+	if r.plan.Mode == ModeApply && refusal(err) {
+		err = r.around(ctx, err)
+	}
 	r.unguarded = err != nil && len(w.view.rules) == 0
-	for _, c := range w.rules.Changes() {
-		if err != nil {
-			r.outcome(Outcome{c, fmt.Errorf("writing %s %s: %w", c.Kind, c.Name, err)})
+	told := map[string]bool{}
+	for _, c := range w.told {
+		id := c.Kind + " " + c.Name
+		told[id] = true
+		why := r.refused[id]
+		if why == nil {
+			why = err
+		}
+		if why != nil {
+			r.outcome(Outcome{c, fmt.Errorf("writing %s: %w", id, why)})
 			continue
 		}
 		r.outcome(Outcome{c, nil})
+	}
+	for _, c := range r.refusals() {
+		if id := c.Kind + " " + c.Name; !told[id] {
+			r.outcome(Outcome{c, fmt.Errorf("writing %s: %w", id, r.refused[id])})
+		}
 	}
 }
 

@@ -146,7 +146,7 @@ func syncDir(dir string) error {
 }
 
 // inForce says that the kernel's ruleset is the wanted one.
-func (v *view) inForce() bool { return nft.Diff(v.wanted, v.rules).Empty() }
+func (v *view) inForce() bool { return nft.Diff(v.wanted.ruleset, v.rules).Empty() }
 
 // keep makes the ruleset in force the one that Boot loads: the wanted one, as it
 // was verified.
@@ -154,7 +154,7 @@ func (a *Applier) keep(v *view) error {
 	if a.options.BootDir == "" || v == nil || !v.inForce() {
 		return nil
 	}
-	if err := keepRuleset(a.options.BootDir, v.wanted); err != nil {
+	if err := keepRuleset(a.options.BootDir, v.wanted.ruleset); err != nil {
 		return fmt.Errorf("keeping the ruleset for a boot: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type fakeKernel struct {
 	// refused is how often writing an object is to fail from now on.
 	refused map[objectKey]int
 	refusal error
+	// distasteful is in the text of the rules that it does not take; "": none are.
+	distasteful string
 	// torn is how many readings are to fail from now on.
 	torn int
 	// fuse is the number of writes until the process is killed; below 0: never.
@@ -197,10 +200,31 @@ func (k fakeRuleset) Commit(_ context.Context, p *nft.Plan, gen nft.Generation) 
 	k.do(func() {
 		err = k.rules.Commit(p, gen, func() error {
 			k.burn()
-			return k.refuse(rulesKey)
+			return errors.Join(k.refuse(rulesKey), k.taste(p.String()))
 		})
 	})
 	return err
+}
+
+func (k fakeRuleset) Try(_ context.Context, t nft.Table) (err error) {
+	k.access("try")
+	k.do(func() {
+		err = k.rules.Try(t, func() error {
+			if k.refused[rulesKey] > 0 { // it is no attempt at writing
+				return k.refusal
+			}
+			return k.taste(t.String())
+		})
+	})
+	return err
+}
+
+// taste is the error of writing rules of that text.
+func (k fakeRuleset) taste(text string) error {
+	if k.distasteful != "" && strings.Contains(text, k.distasteful) {
+		return errRefused
+	}
+	return nil
 }
 
 // errTorn, errRefused and errDead are what goes wrong.

@@ -4,15 +4,13 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
-	"github.com/poldernet/polder/overlay"
 )
 
 // keeper is what a daemon knows of the ruleset that is kept for a boot. It is
 // written by a goroutine of its own: a disk may take its time, or hang, and
 // repairs do not wait for that.
 type keeper struct {
-	// kept was compiled along with the ruleset that is kept; nil: none is.
-	kept    *overlay.Desired
+	kept    *wanted       // the ruleset that is kept; nil: none is
 	writing chan struct{} // closed when what is being written is; nil: nothing is
 	due     time.Time     // of the next attempt
 	failed  retries       // of the boot directory
@@ -24,8 +22,8 @@ const keepEvery = 5 * time.Second
 
 // keepResult is what became of keeping a ruleset.
 type keepResult struct {
-	compiled *overlay.Desired // along with it
-	err      error
+	wanted *wanted
+	err    error
 }
 
 func (d *Daemon) bootDir() change.Change {
@@ -35,7 +33,7 @@ func (d *Daemon) bootDir() change.Change {
 // outlived says that a boot would find another ruleset than the wanted one, as
 // far as is known.
 func (d *Daemon) outlived() bool {
-	return d.options.BootDir != "" && d.working() && d.view != nil && d.view.compiled != nil && d.view.compiled != d.keeper.kept
+	return d.options.BootDir != "" && d.working() && d.view != nil && d.view.wanted != nil && d.view.wanted != d.keeper.kept
 }
 
 // keepRuleset has the ruleset in force kept, if it is time.
@@ -48,11 +46,11 @@ func (d *Daemon) keepRuleset(now time.Time) {
 	if !d.view.inForce() {
 		return // what could not be written is not what was in force
 	}
-	wanted, compiled, done := d.view.wanted, d.view.compiled, make(chan struct{})
+	wanted, done := d.view.wanted, make(chan struct{})
 	k.writing = done
 	go func() {
 		defer close(done)
-		r := keepResult{compiled, keepRuleset(d.options.BootDir, wanted)}
+		r := keepResult{wanted, keepRuleset(d.options.BootDir, wanted.ruleset)}
 		d.box.put(func(m *mail) { m.kept = &r })
 	}()
 }
@@ -69,7 +67,7 @@ func (d *Daemon) wasKept(r keepResult) {
 		k.due = k.failed.next()
 		d.journal.add(Event{Type: EventFailed, Change: &c, Err: r.err.Error()})
 	default:
-		k.kept = r.compiled
+		k.kept = r.wanted
 		clear(k.failed)
 	}
 }

@@ -29,6 +29,7 @@ type (
 	}
 	rulesetWriter interface {
 		Commit(ctx context.Context, p *nft.Plan, gen nft.Generation) error
+		Try(ctx context.Context, t nft.Table) error
 		Close() error
 	}
 	networkEvents interface {

@@ -11,9 +11,8 @@ import (
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
-	"github.com/poldernet/polder/nft/nat"
 	"github.com/poldernet/polder/overlay"
-	"github.com/poldernet/polder/policy/guard"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -34,6 +33,9 @@ type Planner struct {
 	// is there may be somebody else's. There is one applier at a time, and it
 	// goes on where the file is lost.
 	memory *memory
+	// refused are the policies that the kernel does not take, by ID, and why. All
+	// are tried again when the spec changes or a retry is due.
+	refused map[string]error
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -57,6 +59,7 @@ type work struct {
 	view    view
 	network overlay.Plan
 	rules   *nft.Plan
+	told    []change.Change // what rules comes to
 }
 
 // Plan reads the kernel and computes what an apply would do.
@@ -131,11 +134,14 @@ type view struct {
 	facts    overlay.Facts    // of the host, as they were compiled with
 	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
 	desired  *overlay.Desired // the same, with what memory puts back
-	wanted   nft.Ruleset
-	rules    nft.Ruleset // as observed, in generation gen
-	gen      nft.Generation
-	memory   memory
-	warnings []string
+	model    *policy.Model    // who may reach whom
+	// policyHost is what the model was compiled with.
+	policyHost policy.Host
+	wanted     *wanted
+	rules      nft.Ruleset // as observed, in generation gen
+	gen        nft.Generation
+	memory     memory
+	warnings   []string
 }
 
 // tables are ours, by their name.
@@ -163,10 +169,17 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	if err := p.read(ctx, v, overlay.ScopeOf(sp, node), what); err != nil {
 		return nil, err
 	}
-	if what.spec || v.outdated() {
+	if what.spec {
+		p.refused = nil
+	}
+	outdated := what.spec || v.outdated()
+	if outdated {
 		if err := v.compile(sp, node); err != nil {
 			return v, err
 		}
+	}
+	if outdated || what.rules {
+		v.want(sp, node, p.refused)
 	}
 	if err := p.readSysctls(v); err != nil {
 		return nil, err
@@ -230,15 +243,7 @@ func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {
 	if v.compiled, err = overlay.Compile(sp, node, v.facts); err != nil {
 		return err
 	}
-	v.wanted = nil
-	if sp.Network != nil {
-		v.wanted = nft.Ruleset{nft.Merge(
-			nat.Compile(sp, node),
-			guard.Compile(sp, node, guard.Links{
-				Bridge: v.compiled.Bridge, VTEPs: v.compiled.VTEPs, Underlay: v.compiled.Underlay, Local: v.compiled.Local,
-			}),
-		)}
-	}
+	v.model, _ = policy.New(sp) // what is wrong with it was said when the spec was loaded
 	return nil
 }
 
@@ -279,7 +284,11 @@ func (v *view) plan(mode Mode, node string) *Plan {
 		w.network = overlay.Diff(v.desired, v.state)
 		w.network.Ops = append(w.network.Ops, v.memory.resets(v.desired, v.state)...)
 	}
-	w.rules = nft.Diff(v.wanted, v.rules)
+	w.rules = v.wanted.plan(v.rules)
+	w.told = w.rules.Changes()
+	if mode == ModeApply {
+		w.told = policy.Changes(w.told, inetTable(v.wanted.ruleset), inetTable(v.rules), v.endpointName)
+	}
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
 	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)
 	if mode == ModeRelease && len(v.rules) > 0 {
@@ -291,13 +300,13 @@ func (v *view) plan(mode Mode, node string) *Plan {
 
 // changes are what operations and rules come to, in order.
 func (w work) changes() []change.Change {
-	changes := make([]change.Change, 0, len(w.network.Ops)+len(w.rules.Changes()))
+	changes := make([]change.Change, 0, len(w.network.Ops)+len(w.told))
 	for _, op := range w.network.Ops {
 		if !op.Hidden {
 			changes = append(changes, op.Change)
 		}
 	}
-	return append(changes, w.rules.Changes()...)
+	return append(changes, w.told...)
 }
 
 // without is a plan that leaves out the objects that wait. The rules are one
@@ -313,8 +322,8 @@ func (p *Plan) without(waits func(change.Change) bool) *Plan {
 			part.work.network.Ops = append(part.work.network.Ops, op)
 		}
 	}
-	if !slices.ContainsFunc(p.work.rules.Changes(), func(c change.Change) bool { return !waits(c) }) {
-		part.work.rules = &nft.Plan{}
+	if !slices.ContainsFunc(p.work.told, func(c change.Change) bool { return !waits(c) }) {
+		part.work.rules, part.work.told = &nft.Plan{}, nil
 	}
 	part.Changes = part.work.changes()
 	return &part

@@ -25,6 +25,11 @@ func (d *Daemon) round(ctx context.Context) {
 	d.limiter.ReserveN(time.Now(), int(min(took, time.Second).Microseconds()))
 }
 
+// standing are what may fail without being a difference.
+func (d *Daemon) standing() []change.Change {
+	return append(d.applier.refusals(), d.node(), d.stateDir())
+}
+
 type round struct {
 	*Daemon
 	cause Cause
@@ -59,7 +64,7 @@ func (r *round) run(ctx context.Context) {
 	r.view.warnings = plan.Warnings
 	r.warn()
 	r.conflicts(plan.Conflicts)
-	r.retries.keep(append(plan.Changes, r.node(), r.stateDir()))
+	r.retries.keep(append(plan.Changes, r.standing()...))
 
 	now := time.Now()
 	culprit := r.culprit
@@ -126,6 +131,9 @@ func (r *round) outcome(o Outcome) {
 		r.report(o.Change, o.Err)
 		return
 	}
+	if o.Change.Detail {
+		return // what it is a detail of is told
+	}
 	r.journal.add(Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)})
 }
 
@@ -183,7 +191,7 @@ func (r *round) conclude(remaining []change.Change) {
 	if r.view.outdated() { // by what has just been written
 		r.because(r.cause, dirt{spec: true}, r.since)
 	}
-	r.retries.keep(append(slices.Clip(remaining), r.node(), r.stateDir()))
+	r.retries.keep(append(slices.Clip(remaining), r.standing()...))
 	for _, c := range remaining {
 		switch {
 		case r.written[keyOf(c)]:
@@ -192,7 +200,7 @@ func (r *round) conclude(remaining []change.Change) {
 			r.because(CauseDrift, dirt{}, time.Now())
 		}
 	}
-	in := len(remaining) == 0 && len(r.now.Conflicts) == 0
+	in := len(remaining) == 0 && len(r.now.Conflicts) == 0 && len(r.applier.refused) == 0
 	if r.unsettled = !in && r.Daemon.cause != "" && !r.unsettled; r.unsettled {
 		return // the round that follows at once will know
 	}

@@ -123,7 +123,8 @@ func (d *Daemon) look(ctx context.Context, now time.Time) {
 		d.because(CauseCheck, everything, now)
 	}
 	if next := d.retries.next(); !next.IsZero() && !now.Before(next) && d.cause == "" {
-		d.because(CauseRetry, dirt{}, now)
+		// A policy that the kernel refused is no difference: it is compiled again.
+		d.because(CauseRetry, dirt{spec: len(d.applier.refused) > 0}, now)
 	}
 	if !now.Before(d.firewallsDue) {
 		d.firewallsDue = now.Add(firewallsEvery)

@@ -104,7 +104,9 @@ func (p Plan) verdict(t Text) string {
 func (p Plan) writeLegend(b *bytes.Buffer, t Text) {
 	present := map[change.Action]bool{}
 	for _, c := range p.Changes {
-		present[c.Action] = true
+		if !c.Detail || t.Verbose {
+			present[c.Action] = true
+		}
 	}
 	b.WriteString("\n")
 	for _, s := range signs {
@@ -137,6 +139,9 @@ func (p Plan) writeChanges(b *bytes.Buffer, t Text) {
 	seen := map[group]int{}
 	var order []group
 	for _, c := range p.Changes {
+		if c.Detail && !t.Verbose {
+			continue
+		}
 		g := group{c.Action, c.Kind}
 		if seen[g] == 0 {
 			order = append(order, g)

@@ -1,0 +1,102 @@
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/nft/nat"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/guard"
+	"github.com/poldernet/polder/policy/spoof"
+	"github.com/poldernet/polder/spec"
+)
+
+// wanted is the ruleset that should be in force. Another one has another
+// address: two of one address are the same.
+type wanted struct {
+	ruleset  nft.Ruleset
+	via      []nft.Ruleset             // on the way there
+	counters map[string]policy.Counter // of `inet polder`, by name
+}
+
+// want compiles the ruleset. It depends on the one in force: see
+// policy.Compile.
+func (v *view) want(sp *spec.Spec, node *spec.Node, refused map[string]error) {
+	links := guard.Links{
+		Bridge: v.compiled.Bridge, VTEPs: v.compiled.VTEPs, Underlay: v.compiled.Underlay, Local: v.compiled.Local,
+	}
+	v.policyHost = v.host(sp, node, links, refused)
+	policies := policy.Compile(v.model, v.policyHost, inetTable(v.rules))
+	w := &wanted{counters: policies.Counters}
+	others := nft.Merge(nat.Compile(sp, node), guard.Compile(sp, node, links), spoof.CompileINet(sp, node))
+	bridge := spoof.Compile(sp, node, v.bridge(policies.Isolated))
+	ruleset := func(p nft.Table) nft.Ruleset {
+		var rs nft.Ruleset
+		for _, t := range []nft.Table{nft.Merge(others, p), bridge} {
+			if !t.Empty() {
+				rs = append(rs, t)
+			}
+		}
+		return rs
+	}
+	w.ruleset = ruleset(policies.Table)
+	for _, t := range policies.Via {
+		w.via = append(w.via, ruleset(t))
+	}
+	// One that is the same stays the one that it was.
+	if v.wanted == nil || len(w.via)+len(v.wanted.via) > 0 || !nft.Diff(w.ruleset, v.wanted.ruleset).Empty() {
+		v.wanted = w
+	}
+}
+
+// host is what the policies' rules need to know of the node.
+func (v *view) host(sp *spec.Spec, node *spec.Node, links guard.Links, refused map[string]error) policy.Host {
+	h := policy.Host{Node: node, Bridge: sp.Enforcement.Bridge, Tunnel: guard.Tunnel(sp), Refused: make(map[string]bool, len(refused))}
+	for id := range refused {
+		h.Refused[id] = true
+	}
+	for _, f := range spec.Families {
+		if name := links.VTEPs.Get(f); name != "" {
+			h.Links = append(h.Links, name)
+		}
+	}
+	return h
+}
+
+// bridge is what the table of the bridge needs to know of the node.
+func (v *view) bridge(isolated spec.PerFamily[[]netip.Addr]) spoof.Host {
+	h := spoof.Host{Isolated: isolated}
+	if link, ok := v.compiled.Links[v.policyHost.Bridge]; ok {
+		h.MACs = append(h.MACs, link.MAC)
+	}
+	if link, ok := v.facts.Links[v.policyHost.Bridge]; ok {
+		h.MACs = append(h.MACs, link.MAC)
+		for _, p := range link.Addresses {
+			h.Addresses = append(h.Addresses, p.Addr())
+		}
+	}
+	return h
+}
+
+// plan is the way from what is observed.
+func (w *wanted) plan(observed nft.Ruleset) *nft.Plan {
+	if there := nft.Diff(w.ruleset, observed); there.Empty() || len(w.via) == 0 {
+		return there
+	}
+	return nft.Through(observed, append(slices.Clip(w.via), w.ruleset)...)
+}
+
+// inetTable is our table of the inet family, empty if it is not there.
+func inetTable(rs nft.Ruleset) nft.Table {
+	t, _ := rs.Table(nft.TableID{Family: nft.INet, Name: nft.TableName})
+	return t
+}
+
+// endpointName is the name of the endpoint that has an address, "" if none has.
+func (v *view) endpointName(a netip.Addr) string {
+	if e := v.model.Endpoint(a); e != nil {
+		return e.Name
+	}
+	return ""
+}
