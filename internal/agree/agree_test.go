@@ -1,0 +1,89 @@
+package agree
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/poldernet/polder/internal/verdict"
+	"github.com/poldernet/polder/internal/world"
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
+)
+
+// mostFlows bounds the flows that are asked for of one world.
+const mostFlows = 300
+
+// The evaluator, and an interpreter of what the compiler makes for each node,
+// say the same of every flow, also of its answers, and whatever NAT does to it.
+func TestEvaluatorAndRulesAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sp := world.Draw(t)
+		m := model(t, sp)
+		rules := map[string]nft.Table{}
+		for _, n := range sp.Nodes {
+			rules[n.Name] = policy.Compile(m, host(n), nft.Table{}).Table
+		}
+		compare(t, sp, m, rules, rapid.Uint64().Draw(t, "flows"))
+	})
+}
+
+func model(t *rapid.T, sp *spec.Spec) *policy.Model {
+	m, diags := policy.New(sp)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	return m
+}
+
+func host(n *spec.Node) policy.Host { return policy.Host{Node: n, Bridge: world.Bridge} }
+
+// compare holds the evaluator and the rules of the nodes together.
+func compare(t *rapid.T, sp *spec.Spec, m *policy.Model, tables map[string]nft.Table, seed uint64) {
+	rules := map[string]*verdict.Rules{}
+	for name, table := range tables {
+		loaded, err := verdict.Load(nft.Ruleset{table})
+		if err != nil {
+			t.Fatalf("%v\nof\n%s", err, table)
+		}
+		rules[name] = loaded
+	}
+	for i, f := range flows(sp, mostFlows, seed) {
+		d := m.Evaluate(f)
+		nat := translations[i%len(translations)]
+		for _, answers := range []bool{false, true} {
+			allowed, by := true, ""
+			for _, p := range passages(sp, f, nat, answers) {
+				v, err := rules[p.node.Name].Judge(p.hook, &p.packet)
+				if err != nil {
+					t.Fatalf("%v\nof\n%s", err, tables[p.node.Name])
+				}
+				if !v.Accepted {
+					allowed = false
+					by += fmt.Sprintf("%s drops it at %s, by %s\n", p.node.Name, p.hook, v.Dropped)
+				}
+			}
+			if allowed != (d.Verdict == spec.Allow) {
+				t.Fatalf("%s\nanswers %t, %+v: the evaluator says %s (egress %s: %s, ingress %s: %s), rules allow: %t\n%s\n%s\n%s",
+					about(f), answers, nat, d.Verdict, d.Sides[0].Verdict, d.Sides[0].Reason, d.Sides[1].Verdict, d.Sides[1].Reason,
+					allowed, by, world.HCL(sp), text(tables))
+			}
+		}
+	}
+}
+
+// about is a flow, for people.
+func about(f policy.Flow) string {
+	return fmt.Sprintf("from %s to %s, protocol %d, port %d, type %d, code %d", f.From, f.To, f.Protocol, f.Port, f.Type, f.Code)
+}
+
+func text(tables map[string]nft.Table) string {
+	var b strings.Builder
+	for _, name := range world.Nodes {
+		fmt.Fprintf(&b, "# %s\n%s", name, tables[name])
+	}
+	return b.String()
+}
