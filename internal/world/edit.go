@@ -1,6 +1,7 @@
 package world
 
 import (
+	"net/netip"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -60,18 +61,22 @@ func move(t *rapid.T, sp *spec.Spec) {
 }
 
 func appear(t *rapid.T, sp *spec.Spec) {
-	if len(sp.Endpoints) < mostEndpoints {
-		names := map[string]bool{}
-		for _, e := range sp.Endpoints {
-			names[e.Name] = true
+	names, taken := map[string]bool{}, map[netip.Addr]bool{}
+	for _, e := range sp.Endpoints {
+		names[e.Name] = true
+		for _, a := range e.Addresses {
+			taken[a] = true
 		}
-		for i := range mostEndpoints {
-			if e := drawEndpoint(t, i); !names[e.Name] {
-				sp.Endpoints = append(sp.Endpoints, e)
-				break
-			}
+	}
+	for i := range mostEndpoints {
+		if names[endpointName(i)] {
+			continue
 		}
+		e := drawEndpoint(t, i)
+		e.Addresses = slices.DeleteFunc(e.Addresses, func(a netip.Addr) bool { return taken[a] })
+		sp.Endpoints = append(sp.Endpoints, e)
 		byName(sp.Endpoints, func(e *spec.Endpoint) string { return e.Name })
+		return
 	}
 }
 

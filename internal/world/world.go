@@ -135,9 +135,11 @@ func nodes() []*spec.Node {
 	return list
 }
 
+func endpointName(i int) string { return fmt.Sprintf("e%d", i) }
+
 // drawEndpoint draws an endpoint, with up to two addresses of each family.
 func drawEndpoint(t *rapid.T, i int) *spec.Endpoint {
-	e := &spec.Endpoint{Name: fmt.Sprintf("e%d", i), Node: node.Draw(t, "node"), Namespace: namespace.Draw(t, "namespace"), Labels: drawLabels(t)}
+	e := &spec.Endpoint{Name: endpointName(i), Node: node.Draw(t, "node"), Namespace: namespace.Draw(t, "namespace"), Labels: drawLabels(t)}
 	n := slices.Index(Nodes, e.Node) + 1
 	for k := range howMany.Draw(t, "IPv4 addresses") {
 		e.Addresses = append(e.Addresses, netip.AddrFrom4([4]byte{10, 244, byte(n), byte(4 + 2*i + k)}))
