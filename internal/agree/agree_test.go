@@ -41,6 +41,9 @@ func model(t *rapid.T, sp *spec.Spec) *policy.Model {
 
 func host(n *spec.Node) policy.Host { return policy.Host{Node: n, Bridge: world.Bridge} }
 
+// disagreement begins the report of one.
+const disagreement = "the evaluator and the rules disagree"
+
 // compare holds the evaluator and the rules of the nodes together.
 func compare(t *rapid.T, sp *spec.Spec, m *policy.Model, tables map[string]nft.Table, seed uint64) {
 	rules := map[string]*verdict.Rules{}
@@ -67,7 +70,7 @@ func compare(t *rapid.T, sp *spec.Spec, m *policy.Model, tables map[string]nft.T
 				}
 			}
 			if allowed != (d.Verdict == spec.Allow) {
-				t.Fatalf("%s\nanswers %t, %+v: the evaluator says %s (egress %s: %s, ingress %s: %s), rules allow: %t\n%s\n%s\n%s",
+				t.Fatalf(disagreement+": %s\nanswers %t, %+v: the evaluator says %s (egress %s: %s, ingress %s: %s), rules allow: %t\n%s\n%s\n%s",
 					about(f), answers, nat, d.Verdict, d.Sides[0].Verdict, d.Sides[0].Reason, d.Sides[1].Verdict, d.Sides[1].Reason,
 					allowed, by, world.HCL(sp), text(tables))
 			}

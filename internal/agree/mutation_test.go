@@ -1,0 +1,115 @@
+package agree
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutation is a bug that somebody could make.
+type mutation struct {
+	name     string
+	file     string // below the module
+	old, new string // a piece of the file, and what stands for it
+}
+
+var mutations = []mutation{
+	{
+		"exceptions of blocks are dropped", "policy/ranges.go",
+		"return without(rangeOf(b.CIDR), holes)",
+		"return without(rangeOf(b.CIDR), holes[:0])",
+	},
+	{
+		"a named port has the numbers of all endpoints", "policy/compile_match.go",
+		"keys = append(keys, nft.Tuple(nft.Addr(a), nft.Port(e.Ports[name].Number)))",
+		`for _, o := range c.m.spec.Endpoints {
+			if p, ok := o.Ports[name]; ok {
+				keys = append(keys, nft.Tuple(nft.Addr(a), nft.Port(p.Number)))
+			}
+		}`,
+	},
+	{
+		"egress is ignored", "policy/compile_base.go",
+		`if name := found.Get(f).egress; name != "" {`,
+		`if name := found.Get(f).egress; name == "none" {`,
+	},
+	{
+		"policies of one order are not looked at by name", "policy/compile.go",
+		"if len(s.policies) > 0 {",
+		`slices.SortStableFunc(s.policies, func(a, b *spec.Policy) int {
+			switch {
+			case a.Order == nil || b.Order == nil || *a.Order != *b.Order:
+				return comparePolicies(a, b)
+			}
+			return strings.Compare(b.Name, a.Name)
+		})
+		if len(s.policies) > 0 {`,
+	},
+	{
+		"what is passed on is allowed", "policy/compile.go",
+		"do = nft.Do(nft.CounterRef{Name: counter}, next)",
+		"do = nft.Do(nft.CounterRef{Name: counter}, s.allowed())",
+	},
+	{
+		"the server's address is matched before NAT", "nft/build_ct.go",
+		"return ctSaddr(f, Reply)",
+		`return ct(spec.PerFamily[CTKey]{IPv4: CTKeyDstIPv4, IPv6: CTKeyDstIPv6}.Get(f), Original, int(families.Get(f).addrLen))`,
+	},
+	{
+		"the server's port is matched before NAT", "nft/build_ct.go",
+		"return ct(CTKeyProtoSrc, Reply, 2)",
+		"return ct(CTKeyProtoDst, Original, 2)",
+	},
+	{
+		"the client's address is matched in the header", "policy/compile_match.go",
+		"return nft.CTOriginalSaddr(s.family)",
+		"return nft.Saddr(s.family)",
+	},
+}
+
+// Each of the bugs makes the evaluator and the rules disagree.
+func TestMutationsAreCaught(t *testing.T) {
+	module, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(module, m.file)
+			source, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(source), m.old); n != 1 {
+				t.Fatalf("%s has %d times\n%s", m.file, n, m.old)
+			}
+			dir := t.TempDir()
+			mutated := filepath.Join(dir, filepath.Base(m.file))
+			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: mutated}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, content := range map[string][]byte{
+				mutated:                            []byte(strings.Replace(string(source), m.old, m.new, 1)),
+				filepath.Join(dir, "overlay.json"): overlay,
+			} {
+				if err := os.WriteFile(name, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", filepath.Join(dir, "overlay.json"), "-run", "^TestEvaluatorAndRulesAgree$", ".",
+				"-rapid.checks=3000", "-rapid.shrinktime=1ms", "-rapid.nofailfile")
+			out, err := cmd.CombinedOutput()
+			switch {
+			case err == nil:
+				t.Error("nobody noticed")
+			case !strings.Contains(string(out), disagreement):
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
