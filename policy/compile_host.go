@@ -46,6 +46,9 @@ func (c *compiler) hosts(endpoints bool, input, output *nft.Chain) {
 			hook.chain.Rules = append(hook.chain.Rules, nft.NewRule("without a connection",
 				nft.CTStateIn(nft.CTStateInvalid|nft.CTStateUntracked), g(hook.link), nft.Do(nft.Jump(chainHostGuard))))
 		}
+		if hook.chain == output {
+			hook.chain.Rules = append(hook.chain.Rules, c.inside()...)
+		}
 		hook.chain.Rules = append(hook.chain.Rules, c.hostMiddle(hook.first, hook.link)...)
 		for _, d := range spec.Directions {
 			way := nft.Original
@@ -55,6 +58,36 @@ func (c *compiler) hosts(endpoints bool, input, output *nft.Chain) {
 			hook.chain.Rules = append(hook.chain.Rules, c.hostRules(d, way, hook.link)...)
 		}
 	}
+}
+
+// inside lets what the node sends to itself and to its endpoints pass, which no
+// interface of a host endpoint is about. Where it goes there by way of a service,
+// the interface does not tell: destination NAT in the output hook routes the
+// packet anew, but chains behind it still see the interface of the old route
+// (nf_hook_state.out).
+func (c *compiler) inside() []nft.Rule {
+	var rules []nft.Rule
+	for _, f := range spec.Families {
+		var local []nft.Element
+		add := func(list []netip.Addr) {
+			for _, a := range list {
+				if spec.FamilyOf(a) == f {
+					local = append(local, nft.Exact(nft.Addr(a)))
+				}
+			}
+		}
+		add(NodeAddresses(c.host.Node))
+		for _, e := range c.m.spec.Endpoints {
+			if e.Node == c.host.Node.Name {
+				add(e.Addresses)
+			}
+		}
+		if len(local) > 0 {
+			set := c.content("local"+number(f), nft.Set{Key: []nft.Type{nft.AddrType(f)}, Elements: sorted(local)})
+			rules = append(rules, nft.NewRule("does not leave the node", nft.CTDirection(nft.Original), nft.CTReplySaddr(f).In(set), nft.Do(nft.Accept)))
+		}
+	}
+	return rules
 }
 
 // tunnel lets VXLAN between nodes pass: the guard of its port decides about it.
