@@ -275,6 +275,9 @@ func passages(sp *spec.Spec, f policy.Flow, nat translation, answers bool) []pas
 		case !sent:
 			q.In, q.Out = far, near
 		}
+		if hook == "output" && nat.service && !answers {
+			q.Out = world.Link // of the route to the service
+		}
 		list = append(list, passage{n, hook, q})
 	}
 	if from.node != nil {
