@@ -326,7 +326,8 @@ func packetOf(f policy.Flow, nat translation, answers bool) verdict.Packet {
 			original.DstPort = 8888
 		}
 	}
-	if nat.masked {
+	// What opens the connection passes the hooks before it is masked.
+	if nat.masked && answers {
 		reply.Dst = maskedAddress.Get(family)
 		if ported {
 			reply.DstPort = 61000
