@@ -114,17 +114,6 @@ func (r *rig) probes(sp *spec.Spec, m *policy.Model, seed uint64) []*probe {
 	return list
 }
 
-// allows says that a node lets a flow pass at its end or ends of it.
-func allows(d policy.Decision, n *spec.Node) bool {
-	for _, s := range d.Sides {
-		on := s.Subject.Node == n || s.Subject.Endpoint != nil && s.Subject.Endpoint.Node == n.Name
-		if on && s.Verdict != spec.Allow {
-			return false
-		}
-	}
-	return true
-}
-
 // routable says that packets with the address can be made to pass the rig:
 // addresses of its bridge that nobody has cannot be reached, anycast addresses
 // cannot send, and some the kernel takes for martians.
