@@ -2,6 +2,7 @@ package agree
 
 import (
 	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -13,51 +14,65 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
+// flow is a flow with who takes part in it.
+type flow struct {
+	policy.Flow
+	from, to party
+}
+
+func (f flow) String() string {
+	return fmt.Sprintf("from %s to %s, protocol %d, port %d, type %d, code %d", f.From, f.To, f.Protocol, f.Port, f.Type, f.Code)
+}
+
 // flows are what to ask of a world: who could talk to whom, about what. Where
 // there are more than limit, some are chosen by a seed, and few of those that no
 // policy can be about.
-func flows(sp *spec.Spec, limit int, seed uint64) []policy.Flow {
+func flows(sp *spec.Spec, limit int, seed uint64) []flow {
 	random := rand.New(rand.NewPCG(seed, 0))
-	services := services(sp)
 	guarded := map[string]bool{}
 	for _, h := range sp.HostEndpoints {
 		guarded[h.Node] = true
 	}
-	type pair struct {
-		from, to party
-		service  policy.Flow
-	}
-	var pairs []pair
+	all := services(sp)
+	var services spec.PerFamily[[]policy.Flow]
+	var pairs [][2]party
+	total := 0
 	for _, f := range spec.Families {
+		of := slices.DeleteFunc(slices.Clone(all), func(s policy.Flow) bool { return s.Protocol == icmpOf(f.Other()) })
+		services.Set(f, of)
 		parties := parties(sp, f)
 		for _, from := range parties {
 			for _, to := range parties {
-				switch {
-				case from == to || from.strange() && to.strange() || from.same(to):
-					continue
-				case from.guarded(guarded) || to.guarded(guarded) || random.IntN(16) == 0:
-				default:
+				if from == to || from.strange() && to.strange() || from.same(to) {
 					continue
 				}
-				for _, s := range services {
-					if s.Protocol != icmpOf(f.Other()) {
-						pairs = append(pairs, pair{from, to, s})
-					}
+				if from.guarded(guarded) || to.guarded(guarded) || random.IntN(16) == 0 {
+					pairs = append(pairs, [2]party{from, to})
+					total += len(of)
 				}
 			}
 		}
 	}
-	chosen := make([]policy.Flow, min(limit, len(pairs)))
-	for i := range chosen {
-		// The first steps of a shuffle.
-		k := i + random.IntN(len(pairs)-i)
-		pairs[i], pairs[k] = pairs[k], pairs[i]
-		f := pairs[i].service
-		f.From, f.To = pairs[i].from.address, pairs[i].to.address
-		f.FromInterface, f.ToInterface = world.Link, world.Link
-		chosen[i] = f
+	var list []flow
+	add := func(from, to party, s policy.Flow) {
+		s.From, s.To = from.address, to.address
+		s.FromInterface, s.ToInterface = world.Link, world.Link
+		list = append(list, flow{s, from, to})
 	}
-	return chosen
+	if total <= limit {
+		for _, p := range pairs {
+			for _, s := range services.Get(spec.FamilyOf(p[0].address)) {
+				add(p[0], p[1], s)
+			}
+		}
+		return list
+	}
+	for range limit {
+		p := pairs[random.IntN(len(pairs))]
+		of := services.Get(spec.FamilyOf(p[0].address))
+		add(p[0], p[1], of[random.IntN(len(of))])
+	}
+	return list
 }
 
 // guarded says that policies can be about the party, where nodes have host
@@ -246,62 +261,45 @@ const (
 
 const clientPort = 40000
 
-// passages are the hooks that a flow comes by: with the packet that opens it, or
-// with an answer.
-func passages(sp *spec.Spec, f policy.Flow, nat translation, answers bool) []passage {
-	from, to := owner(sp, f.From), owner(sp, f.To)
-	p := packetOf(f, nat, answers)
-	var list []passage
-	at := func(n *spec.Node, here, there party) {
-		// here is the end that is on the node, there the other one; sent says
-		// that the packet goes from here to there.
-		sent := here.address == p.Src
-		near, far := world.Bridge, world.Link
-		if there.node == n {
-			far = world.Bridge
-		}
-		q := p
-		hook := "forward"
-		q.In, q.Out = near, far
-		switch {
-		case here.endpoint == nil && sent:
-			hook, q.In, q.Out = "output", "", far
-		case here.endpoint == nil:
-			hook, q.In, q.Out = "input", far, ""
-		case there.endpoint == nil && there.node == n && sent:
-			hook, q.Out = "input", ""
-		case there.endpoint == nil && there.node == n:
-			hook, q.In, q.Out = "output", "", near
-		case !sent:
-			q.In, q.Out = far, near
-		}
-		if hook == "output" && nat.service && !answers {
-			q.Out = world.Link // of the route to the service
-		}
-		list = append(list, passage{n, hook, q})
+// passages are the hooks of a flow's nodes that it comes by: with the packet that
+// opens it, or with an answer.
+func passages(f flow, nat translation, answers bool) []passage {
+	p := packetOf(f.Flow, nat, answers)
+	list := make([]passage, 0, 2)
+	if f.from.node != nil {
+		list = append(list, passageAt(f.from.node, f.from, f.to, p, nat, answers))
 	}
-	if from.node != nil {
-		at(from.node, from, to)
-	}
-	if to.node != nil && to.node != from.node {
-		at(to.node, to, from)
+	if f.to.node != nil && f.to.node != f.from.node {
+		list = append(list, passageAt(f.to.node, f.to, f.from, p, nat, answers))
 	}
 	return list
 }
 
-// owner finds whose an address is.
-func owner(sp *spec.Spec, a netip.Addr) party {
-	for _, e := range sp.Endpoints {
-		if slices.Contains(e.Addresses, a) {
-			return party{a, e, sp.Node(e.Node)}
-		}
+// passageAt is how a packet passes a node, on which one end of the flow is.
+func passageAt(n *spec.Node, here, there party, p verdict.Packet, nat translation, answers bool) passage {
+	sent := here.address == p.Src // from here to there
+	near, far := world.Bridge, world.Link
+	if there.node == n {
+		far = world.Bridge
 	}
-	for _, n := range sp.Nodes {
-		if slices.Contains(policy.NodeAddresses(n), a) {
-			return party{address: a, node: n}
-		}
+	hook := "forward"
+	p.In, p.Out = near, far
+	switch {
+	case here.endpoint == nil && sent:
+		hook, p.In, p.Out = "output", "", far
+	case here.endpoint == nil:
+		hook, p.In, p.Out = "input", far, ""
+	case there.endpoint == nil && there.node == n && sent:
+		hook, p.Out = "input", ""
+	case there.endpoint == nil && there.node == n:
+		hook, p.In, p.Out = "output", "", near
+	case !sent:
+		p.In, p.Out = far, near
 	}
-	return party{address: a}
+	if hook == "output" && nat.service && !answers {
+		p.Out = world.Link // of the route to the service
+	}
+	return passage{n, hook, p}
 }
 
 // packetOf is a packet of a flow as hooks behind prerouting see it: with the

@@ -62,7 +62,7 @@ func TestInterpreterAndKernelAgree(t *testing.T) {
 					must(err)
 					for _, p := range list {
 						v := verdict.Verdict{Accepted: true}
-						for _, at := range passages(sp, p.Flow, p.nat, answers) {
+						for _, at := range passages(p.flow, p.nat, answers) {
 							if at.node.Name == world.Nodes[0] {
 								// The rig's packets have ports of their own.
 								v, err = rules.Judge(at.hook, p.as(at.packet))

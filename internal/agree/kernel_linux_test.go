@@ -68,15 +68,14 @@ func TestEvaluatorRulesAndKernelAgree(t *testing.T) {
 
 // probe is a flow that is tried at the first node.
 type probe struct {
-	policy.Flow
-	nat      translation
-	from, to party
-	allowed  bool // by the first node
-	port     uint16
-	id       uint32 // of the packet last sent
+	flow
+	nat     translation
+	allowed bool // by the first node
+	port    uint16
+	id      uint32 // of the packet last sent
 }
 
-func (p *probe) String() string { return fmt.Sprintf("%s, %+v", about(p.Flow), p.nat) }
+func (p *probe) String() string { return fmt.Sprintf("%s, %+v", p.flow, p.nat) }
 
 // probes are flows of a world that pass the first node and can be made.
 func (r *rig) probes(sp *spec.Spec, m *policy.Model, seed uint64) []*probe {
@@ -84,15 +83,14 @@ func (r *rig) probes(sp *spec.Spec, m *policy.Model, seed uint64) []*probe {
 	paired := map[string]bool{}
 	here := sp.Nodes[0]
 	for _, f := range flows(sp, 4*mostProbes, seed) {
-		from, to := owner(sp, f.From), owner(sp, f.To)
-		if from.node != here && to.node != here || !routable(from) || !routable(to) || len(list) == mostProbes {
+		if f.from.node != here && f.to.node != here || !routable(f.from) || !routable(f.to) || len(list) == mostProbes {
 			continue
 		}
-		p := &probe{Flow: f, from: from, to: to, allowed: allows(m.Evaluate(f), here)}
+		p := &probe{flow: f, allowed: allows(m.Evaluate(f.Flow), here)}
 		if ported(f.Protocol) {
 			p.nat = translations[len(list)%len(translations)]
 			// Only what leaves the node is seen with another address.
-			p.nat.masked = p.nat.masked && from.node == here && to.node != here
+			p.nat.masked = p.nat.masked && f.from.node == here && f.to.node != here
 			p.port = 40000 + uint16(len(list))
 			if p.nat.masked {
 				p.port -= 10000

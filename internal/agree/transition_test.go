@@ -81,7 +81,7 @@ func (w transition) check(seed uint64) {
 	for _, sp := range []*spec.Spec{w.before, w.after} {
 		for i, f := range flows(sp, mostFlows/2, seed) {
 			nat := translations[i%len(translations)]
-			for _, p := range passages(sp, f, nat, i%8 >= 4) {
+			for _, p := range passages(f, nat, i%8 >= 4) {
 				if p.node.Name != world.Nodes[0] {
 					continue
 				}
@@ -104,7 +104,7 @@ func (w transition) check(seed uint64) {
 					o := judge(began, until)
 					if first.Accepted && len(o.Dropped) > 0 || !first.Accepted && o.Accepted {
 						w.t.Fatalf("%s\n%+v, %s: before and after, accepted is %t; of a packet that meets state %d first, also the other (%v)\n%s\n%s\n# before\n%s\n# after\n%s\n%s",
-							about(f), nat, p.hook, first.Accepted, began, o.Dropped, w.from, plan, world.HCL(w.before), world.HCL(w.after), fmt.Sprintf("%+v", p.packet))
+							f, nat, p.hook, first.Accepted, began, o.Dropped, w.from, plan, world.HCL(w.before), world.HCL(w.after), fmt.Sprintf("%+v", p.packet))
 					}
 				}
 			}
