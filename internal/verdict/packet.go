@@ -90,7 +90,7 @@ func (r *registers) load(at nft.Register, n int) ([]byte, error) {
 // meta loads a property of the packet.
 func (p *Packet) meta(e nft.Meta, mark uint32, r *registers) error {
 	var b [16]byte
-	n := 0
+	var n int
 	switch e.Key {
 	case nft.MetaProtocol:
 		n = 2
