@@ -32,7 +32,7 @@ func Draw(t *rapid.T) *spec.Spec {
 	sp := &spec.Spec{
 		Cluster: "world", Network: network(), Nodes: nodes(),
 		Tiers:       []*spec.Tier{{Name: spec.DefaultTier, Order: spec.DefaultTierOrder, DefaultAction: spec.Deny}},
-		Enforcement: spec.Enforcement{Established: spec.Recheck, Unclaimed: spec.UnclaimedOutside, LogGroup: 87, LogRate: 10},
+		Enforcement: spec.Enforcement{Bridge: "cni0", Established: spec.Recheck, Unclaimed: spec.UnclaimedOutside, LogGroup: 87, LogRate: 10},
 	}
 	for i := range endpoints.Draw(t, "endpoints") {
 		sp.Endpoints = append(sp.Endpoints, drawEndpoint(t, i))
