@@ -110,7 +110,7 @@ func compareElements(a, b Element) int {
 
 func canonicalElements(list []Element) []Element {
 	if slices.IsSortedFunc(list, func(a, b Element) int {
-		return cmp.Or(compareElements(a, b), 1) // equal ones are not in order: they are duplicates
+		return cmp.Or(compareElements(a, b), -1) // equal ones are not in order: they are duplicates
 	}) {
 		return list
 	}

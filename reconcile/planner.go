@@ -287,7 +287,7 @@ func (v *view) plan(mode Mode, node string) *Plan {
 	w.rules = v.wanted.plan(v.rules)
 	w.told = w.rules.Changes()
 	if mode == ModeApply {
-		w.told = policy.Changes(w.told, inetTable(v.wanted.ruleset), inetTable(v.rules), v.endpointName)
+		w.told = v.tell(w.rules)
 	}
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
 	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)

@@ -230,6 +230,8 @@ func (p *progress) report(o reconcile.Outcome) error {
 	switch {
 	case p.c.asJSON:
 		return view.WriteJSON(p.out, model)
+	case o.Change.Detail && model.Done && !p.c.verbose:
+		return nil
 	case p.total <= progressStep || p.c.verbose || !model.Done:
 		return model.WriteText(p.out, p.text)
 	case p.done%progressStep == 0:
