@@ -67,10 +67,10 @@ func (v *view) host(sp *spec.Spec, node *spec.Node, links guard.Links, refused m
 // bridge is what the table of the bridge needs to know of the node.
 func (v *view) bridge(isolated spec.PerFamily[[]netip.Addr]) spoof.Host {
 	h := spoof.Host{Isolated: isolated}
-	if link, ok := v.compiled.Links[v.policyHost.Bridge]; ok {
+	name := v.policyHost.Bridge
+	if link, ok := v.compiled.Links[name]; ok { // adopted, perhaps, with its MAC
 		h.MACs = append(h.MACs, link.MAC)
-	}
-	if link, ok := v.facts.Links[v.policyHost.Bridge]; ok {
+	} else if link, ok := v.facts.Links[name]; ok { // somebody else's
 		h.MACs = append(h.MACs, link.MAC)
 		for _, p := range link.Addresses {
 			h.Addresses = append(h.Addresses, p.Addr())

@@ -293,8 +293,8 @@ func (n *network) ruleset(node string) string {
 	n.t.Helper()
 	var objects []string
 	var table string
-	for _, block := range strings.Split(n.sh(node, "nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/^table .*/&\\n/'"), "\n\n") {
-		if header := strings.TrimPrefix(block, "}\n"); strings.HasPrefix(header, "table") {
+	for _, block := range strings.Split(n.sh(node, "nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/^\\t\\tpackets [0-9]* bytes [0-9]*/\\t\\tpackets/; s/^table .*/\\n&\\n/'"), "\n\n") {
+		if header := strings.TrimSpace(block); strings.HasPrefix(header, "table") {
 			table = header
 			continue
 		}
