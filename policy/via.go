@@ -76,11 +76,12 @@ func lone(c *compiler, changed map[string]members) (map[nft.Data]bool, bool) {
 	return own, true
 }
 
-// contentHash is what a name of an object has at its end that is never changed.
-var contentHash = regexp.MustCompile(`-[0-9a-f]{20}\b`)
+// ofEndpoints are the names of what base chains find endpoints by. Host endpoints
+// are found by other maps: what becomes of these is not for the way to mend.
+var ofEndpoints = regexp.MustCompile(`\b((?:egress|ingress|isolated|isolated_ingress|local|claimed)[46])-[0-9a-f]{20}\b`)
 
 // alike says that the base chains and those beside them are the same but for the
-// names of maps and sets.
+// names of what they find endpoints by.
 func (c *compiler) alike(live nft.Table) bool {
 	text := func(t nft.Table) string {
 		var b strings.Builder
@@ -92,7 +93,7 @@ func (c *compiler) alike(live nft.Table) bool {
 				}
 			}
 		}
-		return contentHash.ReplaceAllString(b.String(), "")
+		return ofEndpoints.ReplaceAllString(b.String(), "$1")
 	}
 	return text(c.table) == text(live)
 }
