@@ -44,7 +44,7 @@ func (w *Writer) Close() error { return errors.Join(w.conn.CloseLasting(), w.rea
 func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 	c := commit{Writer: w, plan: p, ids: p.tables(), gen: gen}
 	for _, s := range p.stages() {
-		if s.name == "retire" && c.done > 0 && s.removesRules() {
+		if c.done > 0 && s.waits() {
 			waitForPackets()
 		}
 		for _, tx := range s.transactions {

@@ -92,8 +92,12 @@ func (s Stage) String() string {
 	return strings.Join(texts, "\n")
 }
 
-// removesRules says that the stage takes away what a packet in flight would miss.
-func (s Stage) removesRules() bool {
+// waits says that the stage begins when packets that are on their way are gone: it
+// takes away what they would miss.
+func (s namedStage) waits() bool {
+	if s.name != "retire" {
+		return false
+	}
 	for _, tx := range s.transactions {
 		for _, st := range tx {
 			switch o := st.op.(type) {
@@ -141,24 +145,25 @@ func (p *Plan) expected(n int) (Ruleset, error) {
 	return m.ruleset(), nil
 }
 
-// Step is the ruleset that a transaction leaves behind, and the stage of the
-// transaction.
+// Step is a transaction of a plan: what it leaves behind.
 type Step struct {
-	Stage   string // "prepare", "switch" or "retire"
 	Ruleset Ruleset
+	// Alone says that no packet is on its way any more, when the transaction is
+	// committed, that was so before the one before it.
+	Alone bool
 }
 
-// Steps are what the plan's transactions leave behind, one after the other. The
-// last step is the desired ruleset.
+// Steps are the plan's transactions, one after the other. The last one leaves
+// the desired ruleset behind.
 func (p *Plan) Steps() ([]Step, error) {
 	var steps []Step
 	m := modelOf(p.before)
 	for _, s := range p.stages() {
-		for _, tx := range s.transactions {
+		for i, tx := range s.transactions {
 			if err := m.run(tx); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
-			steps = append(steps, Step{s.name, m.ruleset()})
+			steps = append(steps, Step{m.ruleset(), i == 0 && len(steps) > 0 && s.waits()})
 		}
 	}
 	return steps, nil

@@ -2,7 +2,6 @@ package agree
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -24,9 +23,9 @@ func TestTransitionsMixNothing(t *testing.T) {
 		table := policy.Compile(model(t, before), host(before.Node(n)), nft.Table{}).Table
 		for range rapid.IntRange(1, 3).Draw(t, "transitions") {
 			after := world.Edit(t, before)
-			next := policy.Compile(model(t, after), host(after.Node(n)), table).Table
-			transition{t, before, after, table, next}.check(rapid.Uint64().Draw(t, "flows"))
-			before, table = after, next
+			c := policy.Compile(model(t, after), host(after.Node(n)), table)
+			transition{t, before, after, table, append(c.Via, c.Table)}.check(rapid.Uint64().Draw(t, "flows"))
+			before, table = after, c.Table
 		}
 	})
 }
@@ -35,44 +34,41 @@ func TestTransitionsMixNothing(t *testing.T) {
 type transition struct {
 	t             *rapid.T
 	before, after *spec.Spec
-	from, to      nft.Table
+	from          nft.Table
+	stops         []nft.Table // the last one is the other world's
 }
 
-// states are the rulesets on the way. Where chains or maps are taken away, no
-// packet that is on its way before the state retired is so behind it: the writer
-// waits for it.
-func (w transition) states() (states []nft.Table, retired int, plan *nft.Plan) {
-	plan = nft.Diff(nft.Ruleset{w.to}, nft.Ruleset{w.from})
+// states are the rulesets on the way, and for each the last one that a packet can
+// meet that began with it.
+func (w transition) states() (states []nft.Table, until []int, plan *nft.Plan) {
+	stops := make([]nft.Ruleset, len(w.stops))
+	for i, s := range w.stops {
+		stops[i] = nft.Ruleset{s}
+	}
+	plan = nft.Through(nft.Ruleset{w.from}, stops...)
 	steps, err := plan.Steps()
 	if err != nil {
 		w.t.Fatalf("%v\nin the plan\n%s", err, plan)
 	}
-	states = append(states, w.from)
-	for _, s := range steps {
-		table, _ := s.Ruleset.Table(w.to.ID())
-		if states = append(states, table); s.Stage != "retire" {
-			retired++
+	states, until = append(states, w.from), make([]int, 1+len(steps))
+	begun := 0 // of those before, all packets are gone
+	for i, s := range steps {
+		if s.Alone {
+			for ; begun < i; begun++ {
+				until[begun] = i
+			}
 		}
+		table, _ := s.Ruleset.Table(w.from.ID())
+		states = append(states, table)
 	}
-	if !retiresRules(states[retired], w.to) {
-		retired = 0
+	for ; begun < len(until); begun++ {
+		until[begun] = len(steps)
 	}
-	return states, retired, plan
-}
-
-// retiresRules says that chains or maps of one ruleset are not in another.
-func retiresRules(from, to nft.Table) bool {
-	return slices.ContainsFunc(from.Chains, func(c nft.Chain) bool {
-		_, there := to.Chain(c.Name)
-		return !there
-	}) || slices.ContainsFunc(from.Sets, func(s nft.Set) bool {
-		_, there := to.Set(s.Name)
-		return s.Verdicts && !there
-	})
+	return states, until, plan
 }
 
 func (w transition) check(seed uint64) {
-	states, retired, plan := w.states()
+	states, until, plan := w.states()
 	history, err := verdict.LoadHistory(states)
 	if err != nil {
 		w.t.Fatal(err)
@@ -97,11 +93,7 @@ func (w transition) check(seed uint64) {
 					continue
 				}
 				for began := range last {
-					until := last
-					if began < retired {
-						until = retired
-					}
-					o := judge(began, until)
+					o := judge(began, until[began])
 					if first.Accepted && len(o.Dropped) > 0 || !first.Accepted && o.Accepted {
 						w.t.Fatalf("%s\n%+v, %s: before and after, accepted is %t; of a packet that meets state %d first, also the other (%v)\n%s\n%s\n# before\n%s\n# after\n%s\n%s",
 							f, nat, p.hook, first.Accepted, began, o.Dropped, w.from, plan, world.HCL(w.before), world.HCL(w.after), fmt.Sprintf("%+v", p.packet))
