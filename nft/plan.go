@@ -27,6 +27,12 @@ import (
 //     a chain's old rules are kept for one commit only (nf_tables_commit_chain
 //     overwrites those of the generation before the last).
 //
+// A packet that is on its way over both the switch and the retirement of members
+// may find an address in none of two sets between which it moves, the one being
+// looked up too early and the other too late. That is not waited for: the wait, a
+// grace period of RCU, is many times what a change of members costs, and the
+// packet would have to take longer than two commits.
+//
 // Two things cannot be done without a packet in flight noticing. A base chain
 // whose hook or priority changes is deleted and made anew within one
 // transaction, since two chains of one name cannot live side by side; and so is
@@ -145,12 +151,11 @@ func (p *Plan) expected(n int) (Ruleset, error) {
 	return m.ruleset(), nil
 }
 
-// Step is a transaction of a plan: what it leaves behind.
+// Step is a transaction of a plan: its stage, "prepare", "switch" or "retire",
+// and what it leaves behind.
 type Step struct {
+	Stage   string
 	Ruleset Ruleset
-	// Alone says that no packet is on its way any more, when the transaction is
-	// committed, that was so before the one before it.
-	Alone bool
 }
 
 // Steps are the plan's transactions, one after the other. The last one leaves
@@ -159,11 +164,11 @@ func (p *Plan) Steps() ([]Step, error) {
 	var steps []Step
 	m := modelOf(p.before)
 	for _, s := range p.stages() {
-		for i, tx := range s.transactions {
+		for _, tx := range s.transactions {
 			if err := m.run(tx); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
-			steps = append(steps, Step{m.ruleset(), i == 0 && len(steps) > 0 && s.waits()})
+			steps = append(steps, Step{s.name, m.ruleset()})
 		}
 	}
 	return steps, nil

@@ -39,7 +39,8 @@ type transition struct {
 }
 
 // states are the rulesets on the way, and for each the last one that a packet can
-// meet that began with it.
+// meet that began with it: none is on its way over both the last commit of a
+// switch and a retirement, see nft.Plan.
 func (w transition) states() (states []nft.Table, until []int, plan *nft.Plan) {
 	stops := make([]nft.Ruleset, len(w.stops))
 	for i, s := range w.stops {
@@ -51,15 +52,15 @@ func (w transition) states() (states []nft.Table, until []int, plan *nft.Plan) {
 		w.t.Fatalf("%v\nin the plan\n%s", err, plan)
 	}
 	states, until = append(states, w.from), make([]int, 1+len(steps))
-	begun := 0 // of those before, all packets are gone
+	begun, stage := 0, ""
 	for i, s := range steps {
-		if s.Alone {
+		if s.Stage == "retire" && stage != s.Stage {
 			for ; begun < i; begun++ {
 				until[begun] = i
 			}
 		}
 		table, _ := s.Ruleset.Table(w.from.ID())
-		states = append(states, table)
+		states, stage = append(states, table), s.Stage
 	}
 	for ; begun < len(until); begun++ {
 		until[begun] = len(steps)
