@@ -93,6 +93,17 @@ func suffixes(live nft.Table) (suffix map[string]string, taken map[string]int) {
 
 // lookedUp are the sets that rules look up to which a packet can come.
 func lookedUp(t nft.Table) map[string]bool {
+	var base []string
+	for _, c := range t.Chains {
+		if c.Base != nil {
+			base = append(base, c.Name)
+		}
+	}
+	return lookedUpFrom(t, base...)
+}
+
+// lookedUpFrom are those of rules to which a packet can come from chains.
+func lookedUpFrom(t nft.Table, chains ...string) map[string]bool {
 	used := map[string]bool{}
 	seen := map[string]bool{}
 	var visit func(nft.Chain)
@@ -119,10 +130,8 @@ func lookedUp(t nft.Table) map[string]bool {
 			}
 		}
 	}
-	for _, c := range t.Chains {
-		if c.Base != nil {
-			visit(c)
-		}
+	for _, name := range chains {
+		reach(name)
 	}
 	return used
 }

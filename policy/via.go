@@ -20,13 +20,14 @@ import (
 // all allow. On the way e1∧m1 → e1∧e2∧m1 → e1∧e2∧(m1∨m2) → e1∧e2∧m2 → e2∧m2, what
 // both ends of it deny is denied at each step, and what both allow is allowed;
 // likewise with i. That holds for one endpoint at a time, as no connection has
-// it at both ends.
+// it at both ends, and where its own rules do not ask for what changes: whether
+// it is a server that has a named port.
 
 // via are the tables on the way, and false if the way is not open: something
 // else changes as well.
 func (c *compiler) via(live nft.Table, changed map[string]members) ([]nft.Table, bool) {
 	own, one := lone(c, changed)
-	if !one || !c.alike(live) {
+	if !one || !c.alike(live) || asksItself(live, own, changed) || asksItself(c.table, own, changed) {
 		return nil, false
 	}
 	w := way{compiler: c, live: live, own: own, table: c.table, renamed: map[string]string{}}
@@ -74,6 +75,25 @@ func lone(c *compiler, changed map[string]members) (map[nft.Data]bool, bool) {
 		}
 	}
 	return own, true
+}
+
+// asksItself says that the ingress rules of an endpoint look up a set of named
+// ports that changes. What changes there is its own.
+func asksItself(t nft.Table, own map[nft.Data]bool, changed map[string]members) bool {
+	for _, f := range spec.Families {
+		dispatch, _ := inUse(t, side{Direction: spec.Ingress, family: f}.prefix())
+		for _, e := range dispatch.Elements {
+			if !own[e.Key] {
+				continue
+			}
+			for set := range lookedUpFrom(t, e.Verdict.Chain) {
+				if _, ok := changed[baseName(set)]; ok && strings.HasPrefix(set, "named") {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // ofEndpoints are the names of what base chains find endpoints by. Host endpoints
