@@ -9,10 +9,15 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// Edit draws a world that another becomes by a few changes at once: of labels,
-// ports, endpoints, namespaces, network sets, tiers, policies and rules.
+// Edit draws a world that another becomes by a change of an endpoint, or by a few
+// changes at once: of labels, ports, endpoints, namespaces, network sets, tiers,
+// policies and rules.
 func Edit(t *rapid.T, from *spec.Spec) *spec.Spec {
 	sp := clone(from)
+	if often.Draw(t, "one endpoint") {
+		edits[edit.Draw(t, "edit")%ofEndpoints](t, sp)
+		return sp
+	}
 	for range 1 + upToThree.Draw(t, "edits") {
 		edits[edit.Draw(t, "edit")](t, sp)
 	}
@@ -21,10 +26,11 @@ func Edit(t *rapid.T, from *spec.Spec) *spec.Spec {
 
 var (
 	edits = []func(*rapid.T, *spec.Spec){
-		relabel, relabel, relabel, renumber, move, appear, vanish,
-		renameSpace, editSet, editTier, editRule, editRule, addRule, addPolicy, dropPolicy, reorder, reselect,
+		relabel, renumber, appear, vanish, // of one endpoint
+		relabel, relabel, move, renameSpace, editSet, editTier, editRule, editRule, addRule, addPolicy, dropPolicy, reorder, reselect,
 	}
-	edit = rapid.IntRange(0, len(edits)-1)
+	ofEndpoints = 4
+	edit        = rapid.IntRange(0, len(edits)-1)
 )
 
 // pick chooses one of a list, if there is any.
