@@ -11,7 +11,8 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// HCL is a world as a spec file.
+// HCL is a world as a spec file. NetworkPolicies, of which a spec only has the
+// names of files, are comments in it.
 func HCL(sp *spec.Spec) string {
 	var p printer
 	p.attr("cluster", quote(sp.Cluster))
@@ -70,7 +71,11 @@ func HCL(sp *spec.Spec) string {
 		p.end()
 	}
 	for _, policy := range sp.Policies {
-		p.policy(policy)
+		if policy.Kind == spec.KindPolicy {
+			p.policy(policy)
+		} else {
+			p.comment(policy)
+		}
 	}
 	p.open("enforcement")
 	p.attr("log_drops", strconv.FormatBool(sp.Enforcement.LogDrops))
@@ -150,6 +155,26 @@ func (p *printer) policy(policy *spec.Policy) {
 		}
 	}
 	p.end()
+}
+
+// comment prints a policy behind number signs. Lists that match nothing are told
+// from those that are not there.
+func (p *printer) comment(policy *spec.Policy) {
+	var inner printer
+	inner.policy(policy)
+	for line := range strings.Lines(inner.text.String()) {
+		p.text.WriteString("# " + line)
+	}
+	for _, d := range spec.Directions {
+		for i, r := range policy.Rules(d) {
+			if r.Peers != nil && len(r.Peers) == 0 {
+				p.line("# %s %d: no peers match", d, i+1)
+			}
+			if r.Services != nil && len(r.Services) == 0 {
+				p.line("# %s %d: no services match", d, i+1)
+			}
+		}
+	}
 }
 
 func (p *printer) rule(d spec.Direction, r spec.Rule) {

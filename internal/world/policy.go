@@ -50,6 +50,40 @@ func drawPolicy(t *rapid.T, sp *spec.Spec, name string) *spec.Policy {
 	return p
 }
 
+// drawNetworkPolicy draws a policy that is no block of a file, but as Kubernetes
+// has it. It may have lists that match nothing: what is left of something that
+// could not be understood.
+func drawNetworkPolicy(t *rapid.T) *spec.Policy {
+	const kubernetes = 1000
+	o := float64(kubernetes)
+	ns := namespace.Draw(t, "namespace")
+	p := &spec.Policy{
+		Kind: spec.KindNetworkPolicy, Name: ns + "/c", Tier: spec.DefaultTier, Order: &o, Namespace: ns,
+		Selector: drawSelector(t, labelNames), Types: spec.Directions,
+	}
+	for _, d := range p.Types {
+		for range rulesEach.Draw(t, "rules") {
+			r := spec.Rule{Action: spec.Allow}
+			switch upToThree.Draw(t, "peers") {
+			case 1:
+				r.Peers = []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: drawSelector(t, labelNames), Namespaces: drawNamespaceSelector(t)}}, {Block: drawBlock(t)}}
+			case 2:
+				r.Peers = []spec.Peer{{Endpoints: &spec.PeerSelector{Namespaces: drawSelector(t, namespaceLabels)}}}
+			case 3:
+				r.Peers = []spec.Peer{}
+			}
+			switch upToThree.Draw(t, "services") {
+			case 1:
+				r.Services = []spec.Service{drawPorted(t), drawPorted(t)}
+			case 2:
+				r.Services = []spec.Service{}
+			}
+			*rules(p, d) = append(*rules(p, d), r)
+		}
+	}
+	return p
+}
+
 // rules are a policy's rules for a direction.
 func rules(p *spec.Policy, d spec.Direction) *[]spec.Rule {
 	if d == spec.Ingress {

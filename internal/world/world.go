@@ -32,7 +32,7 @@ func Draw(t *rapid.T) *spec.Spec {
 	sp := &spec.Spec{
 		Cluster: "world", Network: network(), Nodes: nodes(),
 		Tiers:       []*spec.Tier{{Name: spec.DefaultTier, Order: spec.DefaultTierOrder, DefaultAction: spec.Deny}},
-		Enforcement: spec.Enforcement{Bridge: "cni0", Established: spec.Recheck, Unclaimed: spec.UnclaimedOutside, LogGroup: 87, LogRate: 10},
+		Enforcement: spec.Enforcement{Established: spec.Recheck, Unclaimed: spec.UnclaimedOutside, Bridge: Bridge, LogGroup: 87, LogRate: 10},
 	}
 	for i := range endpoints.Draw(t, "endpoints") {
 		sp.Endpoints = append(sp.Endpoints, drawEndpoint(t, i))
@@ -48,6 +48,9 @@ func Draw(t *rapid.T) *spec.Spec {
 	drawTiers(t, sp)
 	for i := range policies.Draw(t, "policies") {
 		sp.Policies = append(sp.Policies, drawPolicy(t, sp, policyNames[i]))
+	}
+	if rare.Draw(t, "networkpolicy") {
+		sp.Policies = append(sp.Policies, drawNetworkPolicy(t))
 	}
 	byName(sp.Policies, func(p *spec.Policy) string { return p.Name })
 	for _, node := range Nodes {
