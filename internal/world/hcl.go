@@ -78,6 +78,8 @@ func HCL(sp *spec.Spec) string {
 		}
 	}
 	p.open("enforcement")
+	p.attr("established", quote(string(sp.Enforcement.Established)))
+	p.attr("unclaimed", quote(string(sp.Enforcement.Unclaimed)))
 	p.attr("log_drops", strconv.FormatBool(sp.Enforcement.LogDrops))
 	p.end()
 	return p.text.String()

@@ -62,6 +62,12 @@ func Draw(t *rapid.T) *spec.Spec {
 	}
 	byName(sp.HostEndpoints, func(h *spec.HostEndpoint) string { return h.Name })
 	sp.Enforcement.LogDrops = rare.Draw(t, "log_drops")
+	if rare.Draw(t, "keep") {
+		sp.Enforcement.Established = spec.Keep
+	}
+	if rare.Draw(t, "drop") {
+		sp.Enforcement.Unclaimed = spec.UnclaimedDrop
+	}
 	return sp
 }
 
