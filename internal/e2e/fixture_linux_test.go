@@ -54,6 +54,7 @@ type cluster struct {
 	oneLink bool
 	network string            // more of the network block
 	nodes   map[string]string // more of node blocks
+	more    string            // blocks of the spec's
 }
 
 const (
@@ -87,11 +88,11 @@ func (c cluster) text() (specText, labText string) {
 		fmt.Fprintf(&l, "node %q {\n  link %q { gateways = %s }\n}\n", name, link,
 			c.pods.list(fmt.Sprintf("192.0.%d.1", third), fmt.Sprintf("2001:db8:%d::1", third)))
 		for k := 1; k <= 2; k++ {
-			fmt.Fprintf(&s, "endpoint \"p%d%d\" {\n  node = %q\n  interface = \"veth%d\"\n  addresses = %s\n}\n", i, k, name, k,
+			fmt.Fprintf(&s, "endpoint \"p%d%d\" {\n  node = %q\n  interface = \"veth%d\"\n  labels = { pod = \"p%d%d\" }\n  addresses = %s\n}\n", i, k, name, k, i, k,
 				c.pods.list(fmt.Sprintf("10.244.%d.%d", i, 4+k), fmt.Sprintf("fd00:10:244:%d::%d", i, 4+k)))
 		}
 	}
-	return s.String(), l.String()
+	return s.String() + c.more, l.String()
 }
 
 // network is a lab with the spec that it was made from.
