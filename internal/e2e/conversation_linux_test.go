@@ -34,12 +34,11 @@ type conversation struct {
 type end struct {
 	write func(message []byte) error
 	id    uint64
-	said  atomic.Uint64
 
 	mu    sync.Mutex
+	spoke []time.Time   // when it said 1, 2, …
 	heard uint64        // the highest number
-	count uint64        // of numbers
-	at    time.Time     // when the latest came
+	at    time.Time     // when it came
 	more  chan struct{} // closed and made anew when one comes
 }
 
@@ -51,7 +50,10 @@ const messageLen = 16
 // say says the next number, and returns it. Where the sender's own node refuses
 // the packet that is no error: it did not arrive.
 func (e *end) say() uint64 {
-	number := e.said.Add(1)
+	e.mu.Lock()
+	e.spoke = append(e.spoke, time.Now())
+	number := uint64(len(e.spoke))
+	e.mu.Unlock()
 	message := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, e.id), number)
 	_ = e.write(message) // EPERM, or the end of the test: either way it will be missed
 	return number
@@ -64,18 +66,29 @@ func (e *end) hear(message []byte) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.heard, e.at = max(e.heard, binary.BigEndian.Uint64(message[8:])), time.Now()
-	e.count++
+	if number := binary.BigEndian.Uint64(message[8:]); number > e.heard {
+		e.heard, e.at = number, time.Now()
+	}
 	close(e.more)
 	e.more = make(chan struct{})
 	return true
 }
 
-// latest is the highest number that came, and when the latest did.
+// latest is the highest number that came, and when it did.
 func (e *end) latest() (number uint64, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.heard, e.at
+}
+
+// after is when the end said what followed a number, if it did.
+func (e *end) after(number uint64) (at time.Time, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if number >= uint64(len(e.spoke)) {
+		return time.Time{}, false
+	}
+	return e.spoke[number], true
 }
 
 // await waits until a number has come, and says whether it did in time.

@@ -24,13 +24,13 @@ import (
 // leave alone. A service's own port is another one.
 const (
 	firstPort   = 10_000
-	siblings    = 1_000
-	servicePort = 20_000
-	roundPorts  = 100 // of one change
+	siblingPort = 11_000
+	morePorts   = siblingPort - firstPort // there are so many of either
+	servicePort = 20_000                  // is added to the server's
 )
 
 func ports(first int) string {
-	return fmt.Sprintf(`["%d-%d/tcp", "%[1]d-%[2]d/udp"]`, first, first+siblings-1)
+	return fmt.Sprintf(`["%d-%d/tcp", "%[1]d-%[2]d/udp"]`, first, first+morePorts-1)
 }
 
 // routes are the ways from pod p11 on n1 to a server.
@@ -68,13 +68,13 @@ func (r route) address(n *network, f spec.Family) netip.Addr {
 }
 
 // dialed is what the client dials to come to the server's port.
-func (r route) dialed(n *network, f spec.Family, port int) netip.AddrPort {
+func (r route) dialed(n *network, f spec.Family, port uint16) netip.AddrPort {
 	a := r.address(n, f)
 	if r.service != 0 {
 		port += servicePort
 		a = serviceAddress(f, r.service)
 	}
-	return netip.AddrPortFrom(a, uint16(port))
+	return netip.AddrPortFrom(a, port)
 }
 
 func serviceAddress(f spec.Family, end byte) netip.Addr {
@@ -125,7 +125,7 @@ policy "edge" {
     ports  = %[1]s
   }
 }
-`, ports(firstPort+siblings))
+`, ports(siblingPort))
 
 var allowing = map[spec.Direction]string{
 	spec.Egress: fmt.Sprintf(`
@@ -198,17 +198,15 @@ func TestEstablished(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			e := newEstablished(t, mode)
-			for i, a := range tightenings {
-				before := e.text(allowing[spec.Egress] + allowing[spec.Ingress])
-				e.change(before)
-				cells := e.open(a.direction, i*roundPorts)
+			for _, a := range tightenings {
+				e.change(e.text(allowing[spec.Egress] + allowing[spec.Ingress]))
+				cells := e.open(a.direction)
 				stop := talk(cells)
 				edit := e.change(e.text(a.policies))
 				stop()
-				e.judge(a.name, cells, edit)
+				e.judge(a.name, a.direction, cells, edit)
 				for _, c := range cells {
-					c.close()
-					c.sibling.close()
+					c.end()
 				}
 			}
 			if mode == spec.Recheck {
@@ -222,17 +220,18 @@ func TestEstablished(t *testing.T) {
 // established is a lab in which connections are open while policies change.
 type established struct {
 	*network
-	mode    spec.Established
-	cluster cluster
-	daemons []*daemon
-	report  *strings.Builder
-	table   *tabwriter.Writer
+	mode              spec.Established
+	cluster           cluster
+	daemons           []*daemon
+	port, siblingPort uint16 // the next that are free
+	report            strings.Builder
+	table             *tabwriter.Writer
 }
 
 func newEstablished(t *testing.T, mode spec.Established) *established {
-	e := &established{mode: mode, cluster: cluster{backend: backendDirect, pods: dual}, report: &strings.Builder{}}
-	e.table = tabwriter.NewWriter(e.report, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(e.table, "change\tway\tconnections\tlast packet\trules written")
+	e := &established{mode: mode, cluster: cluster{backend: backendDirect, pods: dual}, port: firstPort, siblingPort: siblingPort}
+	e.table = tabwriter.NewWriter(&e.report, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(e.table, "change\tway\tconnections\tlast packet that passed\tfirst that did not\trules written")
 	e.network = up(t, e.cluster)
 	e.spec = load(t, e.text(""))
 	for _, node := range nodeNames {
@@ -304,10 +303,8 @@ func (e *established) settled() {
 func (e *established) services() {
 	e.t.Helper()
 	var ports []string
-	for i := range len(tightenings) * roundPorts {
-		for _, p := range []int{firstPort + i, firstPort + siblings + i} {
-			ports = append(ports, fmt.Sprintf("%d : %d", p+servicePort, p))
-		}
+	for port := firstPort; port < siblingPort+morePorts; port++ {
+		ports = append(ports, fmt.Sprintf("%d : %d", port+servicePort, port))
 	}
 	var b strings.Builder
 	for _, f := range dual {
@@ -327,37 +324,55 @@ func (e *established) services() {
 	e.sh("n1", "nft -f - <<'end'\n"+b.String()+"end")
 }
 
-// cell is one connection that is to stop, and one beside it that is not.
+// cell is who speaks next on connections by one way.
 type cell struct {
-	*conversation
-	sibling  *conversation
+	name     string
 	route    route
 	protocol lab.Protocol
 	family   spec.Family
-	speaker  string // who speaks all the time, and next
-	port     int    // the server's
+	speaker  side
+	// Three connections that are to stop. On the first the speaker speaks all
+	// the time. TCP holds back what it has to say while it does not hear that
+	// the rest has arrived: for each time that the sides are to speak later there
+	// is a connection on which everything has.
+	talking, known, forgotten *connection
+	sibling                   *connection // one that is not to stop
 }
 
-// from is who speaks, and to who hears that.
-func (c *cell) from() *end { return c.side(c.speaker) }
-func (c *cell) to() *end   { return c.side(other(c.speaker)) }
+// side is an end of a connection.
+type side string
 
-func (c *cell) side(name string) *end {
-	if name == "client" {
+const (
+	client side = "client"
+	server side = "server"
+)
+
+var sides = []side{client, server}
+
+func (s side) other() side {
+	if s == client {
+		return server
+	}
+	return client
+}
+
+// connection is a conversation with the server's port.
+type connection struct {
+	*conversation
+	*cell
+	port uint16 // as the server has it
+}
+
+// at is the connection's end at a side.
+func (c *connection) at(s side) *end {
+	if s == client {
 		return c.client
 	}
 	return c.server
 }
 
-func other(side string) string {
-	if side == "client" {
-		return "server"
-	}
-	return "client"
-}
-
 // open opens the connections that a change of a direction is about.
-func (e *established) open(d spec.Direction, first int) []*cell {
+func (e *established) open(d spec.Direction) []*cell {
 	e.t.Helper()
 	var cells []*cell
 	for _, r := range routes {
@@ -366,11 +381,13 @@ func (e *established) open(d spec.Direction, first int) []*cell {
 		}
 		for _, protocol := range []lab.Protocol{lab.TCP, lab.UDP} {
 			for _, f := range dual {
-				for _, speaker := range []string{"client", "server"} {
-					c := &cell{route: r, protocol: protocol, family: f, speaker: speaker, port: firstPort + first + len(cells)}
-					name := fmt.Sprintf("%s, %s over %s, the %s speaks", r.name, protocol, f, speaker)
-					c.conversation = e.converse(c, name, c.port)
-					c.sibling = e.converse(c, "the sibling of "+name, c.port+siblings)
+				for _, speaker := range sides {
+					c := &cell{
+						name:  fmt.Sprintf("%s, %s over %s, the %s speaks", r.name, protocol, f, speaker),
+						route: r, protocol: protocol, family: f, speaker: speaker,
+					}
+					c.talking, c.known, c.forgotten = e.converse(c, &e.port), e.converse(c, &e.port), e.converse(c, &e.port)
+					c.sibling = e.converse(c, &e.siblingPort)
 					cells = append(cells, c)
 				}
 			}
@@ -379,14 +396,23 @@ func (e *established) open(d spec.Direction, first int) []*cell {
 	return cells
 }
 
-func (e *established) converse(c *cell, name string, port int) *conversation {
+// converse opens one connection of a cell, to the next port.
+func (e *established) converse(c *cell, next *uint16) *connection {
 	e.t.Helper()
-	at := netip.AddrPortFrom(c.route.address(e.network, c.family), uint16(port))
-	v := converse(e.t, name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.route.server), c.route.dialed(e.network, c.family, port), at)
+	port := *next
+	*next++
+	at := netip.AddrPortFrom(c.route.address(e.network, c.family), port)
+	v := converse(e.t, c.name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.route.server), c.route.dialed(e.network, c.family, port), at)
 	if want := c.route.source(e.network, c.family); v.source != want {
-		e.t.Fatalf("%s: the server hears %s and not %s", name, v.source, want)
+		e.t.Fatalf("%s: the server hears %s and not %s", c.name, v.source, want)
 	}
-	return v
+	return &connection{v, c, port}
+}
+
+func (c *cell) end() {
+	for _, v := range []*connection{c.talking, c.known, c.forgotten, c.sibling} {
+		v.close()
+	}
 }
 
 // pace is how often everybody who speaks all the time speaks.
@@ -402,7 +428,7 @@ func talk(cells []*cell) (stop func()) {
 		defer clock.Stop()
 		for i := 0; ; i++ {
 			for k, c := range cells {
-				c.from().say()
+				c.talking.at(c.speaker).say()
 				if (i+k)%4 == 0 {
 					c.sibling.client.say()
 					c.sibling.server.say()
@@ -422,107 +448,130 @@ func talk(cells []*cell) (stop func()) {
 }
 
 // judge holds the connections to what is to become of them.
-func (e *established) judge(change string, cells []*cell, edit edit) {
+func (e *established) judge(change string, d spec.Direction, cells []*cell, edit edit) {
 	e.t.Helper()
 	for _, c := range cells {
 		c.sibling.exchange(e.t)
 	}
-	e.stopped(change, cells, edit)
 	e.refuses(cells)
 	if e.mode == spec.Keep {
 		for _, c := range cells {
-			c.exchange(e.t)
+			c.talking.exchange(e.t)
+			c.known.exchange(e.t)
 		}
-		return
-	}
-	e.silent("while conntrack knows it", cells, func(c *cell) *conversation { return c.sibling })
-	e.known(cells)
-	e.flush()
-	// A connection that conntrack has forgotten is a new one to it. Of UDP that
-	// is what it is; TCP shows that it is not.
-	var tcp []*cell
-	for _, c := range cells {
-		if c.protocol == lab.TCP {
-			tcp = append(tcp, c)
-		}
-	}
-	e.silent("after conntrack has forgotten it", tcp, func(c *cell) *conversation {
-		i := slices.IndexFunc(cells, func(o *cell) bool {
-			return o.route == c.route && o.protocol == lab.UDP && o.family == c.family && o.speaker == c.speaker
+	} else {
+		e.stopped(change, d, cells, edit)
+		e.silent(cells, silence{
+			when: "while conntrack knows it",
+			what: func(c *cell) *connection { return c.known },
+			may:  func(*cell, side) bool { return true },
 		})
-		return cells[i].sibling
+		e.known(cells)
+	}
+	e.flush()
+	// A connection that conntrack has forgotten is a new one to it, of whoever
+	// speaks first. TCP shows that it is not. What the server of UDP says is
+	// what it would be: another connection, the other way round.
+	e.silent(cells, silence{
+		when: "after conntrack has forgotten it",
+		what: func(c *cell) *connection { return c.forgotten },
+		may:  func(c *cell, s side) bool { return c.protocol == lab.TCP || s == client },
+		// A node that masquerades does not know either whose the server's packet
+		// is, and tells it so.
+		answered: func(c *cell, s side) bool { return c.protocol == lab.TCP && c.route.masqueraded && s == server },
 	})
+}
+
+// silence is what is expected of connections after a change.
+type silence struct {
+	when     string
+	what     func(*cell) *connection
+	may      func(*cell, side) bool // who speaks
+	answered func(*cell, side) bool // to whom a node answers itself; nil: to nobody
 }
 
 // attempts is how often each side speaks, so that no packet of the sibling can
 // have overtaken all of those before it.
 const attempts = 3
 
-// silent has the speakers and then the others speak, and expects that nothing
-// arrives, of what they say or of what TCP says for them.
-func (e *established) silent(when string, cells []*cell, beside func(*cell) *conversation) {
+// silent has the speakers speak and then the others, and expects that everything
+// is sent and that nothing arrives, of what they say or of what TCP says for
+// them.
+func (e *established) silent(cells []*cell, want silence) {
 	e.t.Helper()
 	before := e.counts()
-	heard := map[*end]uint64{}
-	for _, c := range cells {
-		for _, side := range []*end{c.client, c.server} {
-			heard[side], _ = side.latest()
-		}
-	}
-	for range attempts {
-		for _, c := range cells {
-			c.from().say()
-			beside(c).exchange(e.t)
-		}
-	}
-	for range attempts {
-		for _, c := range cells {
-			c.to().say()
-			beside(c).exchange(e.t)
+	for _, other := range []bool{false, true} {
+		for range attempts {
+			for _, c := range cells {
+				speaker := c.speaker
+				if other {
+					speaker = speaker.other()
+				}
+				if want.may(c, speaker) {
+					want.what(c).at(speaker).say()
+				}
+			}
+			// TCP's siblings end with conntrack's memory of them.
+			for _, c := range cells {
+				if c.protocol == lab.UDP {
+					c.sibling.exchange(e.t)
+				}
+			}
 		}
 	}
 	after := e.counts()
 	for _, c := range cells {
-		for _, side := range []string{"client", "server"} {
-			if now, _ := c.side(side).latest(); now != heard[c.side(side)] {
-				e.t.Errorf("%s: the %s hears the other %s", c.name, side, when)
+		v := want.what(c)
+		for _, s := range sides {
+			came, sent := e.counters(v, s)
+			if n := after[came] - before[came]; n > 0 && (want.answered == nil || !want.answered(c, s)) {
+				e.t.Errorf("%s: %d packets come to the %s %s", c.name, n, s, want.when)
 			}
-			if n := after[e.arrivals(c, side)] - before[e.arrivals(c, side)]; n != 0 {
-				e.t.Errorf("%s: %d packets come to the %s %s", c.name, n, side, when)
+			if n := after[sent] - before[sent]; n < attempts && want.may(c, s) && (want.answered == nil || !want.answered(c, s)) {
+				e.t.Errorf("%s: the %s sends only %d packets %s", c.name, s, n, want.when)
 			}
 		}
 	}
 }
 
-// stopped notes when the last packets of speakers arrived, and expects that none
-// did after the rules were in force.
-func (e *established) stopped(change string, cells []*cell, edit edit) {
+// stopped notes when the speakers' packets stopped, and expects that none arrived
+// after the rules were in force.
+func (e *established) stopped(change string, d spec.Direction, cells []*cell, edit edit) {
 	e.t.Helper()
-	if e.mode == spec.Keep {
-		return
+	milliseconds := func(t time.Time) string {
+		return fmt.Sprintf("%.1f ms", float64(t.Sub(edit.began).Microseconds())/1000)
 	}
 	for _, r := range routes {
-		var last time.Duration
+		var passed, lost time.Time // the latest of all connections
 		n := 0
 		for _, c := range cells {
 			if c.route != r {
 				continue
 			}
-			_, at := c.to().latest()
+			n++
+			number, at := c.talking.at(c.speaker.other()).latest()
 			if at.After(edit.settled) {
 				e.t.Errorf("%s: something passes %v after the rules were in force", c.name, at.Sub(edit.settled))
 			}
-			last = max(last, at.Sub(edit.began))
-			n++
-		}
-		if n > 0 {
-			judge := "n1"
-			if strings.Contains(change, "ingress") {
-				judge = r.node
+			next, ok := c.talking.at(c.speaker).after(number)
+			if !ok {
+				e.t.Errorf("%s: everything has passed", c.name)
 			}
-			fmt.Fprintf(e.table, "%s\t%s\t%d\t%.1f ms\t%.1f ms\n", change, r.name, n,
-				float64(last.Microseconds())/1000, float64(edit.written[judge].Sub(edit.began).Microseconds())/1000)
+			if at.After(passed) {
+				passed = at
+			}
+			if next.After(lost) {
+				lost = next
+			}
 		}
+		if n == 0 {
+			continue
+		}
+		judge := "n1"
+		if d == spec.Ingress {
+			judge = r.node
+		}
+		fmt.Fprintf(e.table, "%s\t%s\t%d\t%s\t%s\t%s\n", change, r.name, n, milliseconds(passed), milliseconds(lost), milliseconds(edit.written[judge]))
 	}
 }
 
@@ -531,56 +580,59 @@ func (e *established) stopped(change string, cells []*cell, edit edit) {
 func (e *established) refuses(cells []*cell) {
 	e.t.Helper()
 	for _, c := range cells {
-		for _, port := range []int{c.port, c.port + siblings} {
-			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.route.dialed(e.network, c.family, port))
+		for _, v := range []*connection{c.known, c.sibling} {
+			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.route.dialed(e.network, c.family, v.port))
 			defer f.Close()
 		}
 		select {
 		case <-c.sibling.strangers:
 		case <-time.After(patience):
-			e.t.Fatalf("%s takes no new connection", c.sibling.name)
+			e.t.Fatalf("%s: the sibling's server hears of no new connection", c.name)
 		}
 	}
 	for _, c := range cells {
-		if len(c.strangers) > 0 {
-			e.t.Errorf("%s: the server takes a new connection", c.name)
+		if len(c.known.strangers) > 0 {
+			e.t.Errorf("%s: the server hears of a new connection", c.name)
 		}
 	}
 }
 
-// arrivals are packets that a counter counts.
-type arrivals struct {
+// counter is a machine's counter of packets of a protocol: those that come to
+// its sockets, or that these send, to the port or from it.
+type counter struct {
 	machine, set string
 	protocol     lab.Protocol
 	port         uint16
 }
 
-// The sets that count: packets by where they go to, and by where they come from.
-const (
-	countTo   = "to"
-	countFrom = "from"
-)
-
-// arrivals are the packets of a connection that come to one of its ends.
-func (e *established) arrivals(c *cell, side string) arrivals {
-	if side == "server" {
-		return arrivals{c.route.server, countTo, c.protocol, uint16(c.port)}
+// counters are those of a connection's packets at one of its ends.
+func (e *established) counters(c *connection, s side) (came, sent counter) {
+	if s == server {
+		return counter{c.route.server, "came_to", c.protocol, c.port}, counter{c.route.server, "sent_from", c.protocol, c.port}
 	}
-	return arrivals{"p11", countFrom, c.protocol, c.route.dialed(e.network, c.family, c.port).Port()}
+	port := c.route.dialed(e.network, c.family, c.port).Port()
+	return counter{"p11", "came_from", c.protocol, port}, counter{"p11", "sent_to", c.protocol, port}
 }
 
-// count has a machine count what arrives at its own sockets, behind all other
-// rules.
+// count has a machine count what arrives at its sockets, behind all other
+// rules, and what these send, before all others.
 func (e *established) count(machine string) {
 	e.t.Helper()
 	e.sh(machine, `nft -f - <<'end'
-table inet arrivals {
-	set to   { type inet_proto . inet_service; flags dynamic; size 65535; }
-	set from { type inet_proto . inet_service; flags dynamic; size 65535; }
+table inet counts {
+	set came_to   { type inet_proto . inet_service; flags dynamic; size 65535; }
+	set came_from { type inet_proto . inet_service; flags dynamic; size 65535; }
+	set sent_to   { type inet_proto . inet_service; flags dynamic; size 65535; }
+	set sent_from { type inet_proto . inet_service; flags dynamic; size 65535; }
 	chain input {
 		type filter hook input priority 300;
-		meta l4proto { tcp, udp } update @to   { meta l4proto . th dport counter }
-		meta l4proto { tcp, udp } update @from { meta l4proto . th sport counter }
+		meta l4proto { tcp, udp } update @came_to   { meta l4proto . th dport counter }
+		meta l4proto { tcp, udp } update @came_from { meta l4proto . th sport counter }
+	}
+	chain output {
+		type filter hook output priority -500;
+		meta l4proto { tcp, udp } update @sent_to   { meta l4proto . th dport counter }
+		meta l4proto { tcp, udp } update @sent_from { meta l4proto . th sport counter }
 	}
 }
 end`)
@@ -588,21 +640,21 @@ end`)
 
 var counted = regexp.MustCompile(`(tcp|udp) \. (\d+) counter packets (\d+)`)
 
-// counts are the packets that have arrived so far.
-func (e *established) counts() map[arrivals]int {
+// counts are the packets so far.
+func (e *established) counts() map[counter]int {
 	e.t.Helper()
-	counts := map[arrivals]int{}
+	counts := map[counter]int{}
 	machines := []string{"p11"}
 	for _, r := range routes {
 		machines = append(machines, r.server)
 	}
 	slices.Sort(machines)
 	for _, machine := range slices.Compact(machines) {
-		for _, set := range []string{countTo, countFrom} {
-			for _, m := range counted.FindAllStringSubmatch(e.sh(machine, "nft list set inet arrivals "+set), -1) {
-				port, _ := strconv.ParseUint(m[2], 10, 16)
+		for _, set := range []string{"came_to", "came_from", "sent_to", "sent_from"} {
+			for _, m := range counted.FindAllStringSubmatch(e.sh(machine, "nft list set inet counts "+set), -1) {
+				port, _ := strconv.ParseUint(m[2], 10, 16) // digits
 				packets, _ := strconv.Atoi(m[3])
-				counts[arrivals{machine, set, lab.Protocol(m[1]), uint16(port)}] = packets
+				counts[counter{machine, set, lab.Protocol(m[1]), uint16(port)}] = packets
 			}
 		}
 	}
@@ -631,7 +683,7 @@ func (e *established) known(cells []*cell) {
 				continue
 			}
 			known := slices.ContainsFunc(flows[c.family], func(f *netlink.ConntrackFlow) bool {
-				return f.Forward.Protocol == numbers[c.protocol] && f.Reverse.SrcPort == uint16(c.port) &&
+				return f.Forward.Protocol == numbers[c.protocol] && f.Reverse.SrcPort == c.known.port &&
 					f.Reverse.SrcIP.Equal(c.route.address(e.network, c.family).AsSlice())
 			})
 			if !known {
