@@ -38,7 +38,6 @@ type end struct {
 	mu    sync.Mutex
 	spoke []time.Time   // when it said 1, 2, …
 	heard uint64        // the highest number
-	at    time.Time     // when it came
 	more  chan struct{} // closed and made anew when one comes
 }
 
@@ -66,29 +65,24 @@ func (e *end) hear(message []byte) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if number := binary.BigEndian.Uint64(message[8:]); number > e.heard {
-		e.heard, e.at = number, time.Now()
-	}
+	e.heard = max(e.heard, binary.BigEndian.Uint64(message[8:]))
 	close(e.more)
 	e.more = make(chan struct{})
 	return true
 }
 
-// latest is the highest number that came, and when it did.
-func (e *end) latest() (number uint64, at time.Time) {
+// through is when the end said the last of what the other has heard, and the first
+// of what it has not; that is the zero time if there is nothing.
+func (e *end) through(other *end) (last, first time.Time) {
+	other.mu.Lock()
+	heard := other.heard
+	other.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.heard, e.at
-}
-
-// after is when the end said what followed a number, if it did.
-func (e *end) after(number uint64) (at time.Time, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if number >= uint64(len(e.spoke)) {
-		return time.Time{}, false
+	if heard < uint64(len(e.spoke)) {
+		first = e.spoke[heard]
 	}
-	return e.spoke[number], true
+	return e.spoke[heard-1], first
 }
 
 // await waits until a number has come, and says whether it did in time.
