@@ -156,14 +156,16 @@ policy "edge-opens" {
 `, ports(firstPort)),
 }
 
-// tightenings are what users do to policies so that open connections are to
-// stop.
-var tightenings = []struct {
+// tightening is what users do to policies so that open connections are to stop.
+type tightening struct {
 	name      string
 	direction spec.Direction // whose judgement it changes
+	forget    []string       // the nodes on which conntrack forgets everything afterwards
 	policies  string         // afterwards
-}{
-	{"deny added on ingress", spec.Ingress, allowing[spec.Egress] + allowing[spec.Ingress] + fmt.Sprintf(`
+}
+
+var tightenings = []tightening{
+	{"deny added on ingress", spec.Ingress, nodeNames, allowing[spec.Egress] + allowing[spec.Ingress] + fmt.Sprintf(`
 policy "closed" {
   order         = 1
   selector      = "pod in {'p12', 'p21', 'p31'}"
@@ -174,7 +176,7 @@ policy "closed" {
   }
 }
 `, ports(firstPort))},
-	{"deny added on egress", spec.Egress, allowing[spec.Egress] + allowing[spec.Ingress] + fmt.Sprintf(`
+	{"deny added on egress", spec.Egress, nodeNames, allowing[spec.Egress] + allowing[spec.Ingress] + fmt.Sprintf(`
 policy "closed" {
   order    = 1
   selector = "pod == 'p11'"
@@ -184,8 +186,8 @@ policy "closed" {
   }
 }
 `, ports(firstPort))},
-	{"allowing policy of ingress deleted", spec.Ingress, allowing[spec.Egress]},
-	{"allowing policy of egress deleted", spec.Egress, allowing[spec.Ingress]},
+	{"allowing policy of ingress deleted", spec.Ingress, []string{"n2", "n3"}, allowing[spec.Egress]},
+	{"allowing policy of egress deleted", spec.Egress, []string{"n1"}, allowing[spec.Ingress]},
 }
 
 // TestEstablished: connections of which one side speaks all the time, by every
@@ -204,7 +206,7 @@ func TestEstablished(t *testing.T) {
 				stop := talk(cells)
 				edit := e.change(e.text(a.policies))
 				stop()
-				e.judge(a.name, a.direction, cells, edit)
+				e.judge(a, cells, edit)
 				for _, c := range cells {
 					c.end()
 				}
@@ -448,7 +450,7 @@ func talk(cells []*cell) (stop func()) {
 }
 
 // judge holds the connections to what is to become of them.
-func (e *established) judge(change string, d spec.Direction, cells []*cell, edit edit) {
+func (e *established) judge(change tightening, cells []*cell, edit edit) {
 	e.t.Helper()
 	for _, c := range cells {
 		c.sibling.exchange(e.t)
@@ -460,7 +462,7 @@ func (e *established) judge(change string, d spec.Direction, cells []*cell, edit
 			c.known.exchange(e.t)
 		}
 	} else {
-		e.stopped(change, d, cells, edit)
+		e.stopped(change, cells, edit)
 		e.silent(cells, silence{
 			when: "while conntrack knows it",
 			what: func(c *cell) *connection { return c.known },
@@ -469,7 +471,11 @@ func (e *established) judge(change string, d spec.Direction, cells []*cell, edit
 		})
 		e.known(cells)
 	}
-	e.flush()
+	if e.mode == spec.Keep {
+		// What is kept is what a node knows: all have to forget it.
+		change.forget = nodeNames
+	}
+	e.flush(change.forget)
 	// A connection that conntrack has forgotten is a new one to it, of whoever
 	// speaks first. TCP shows that it is not. What the server of UDP says is
 	// what it would be: another connection, the other way round.
@@ -546,7 +552,7 @@ func (e *established) silent(cells []*cell, want silence) {
 
 // stopped notes when the speakers' packets stopped, and expects that none passed
 // that was sent after the rules were in force.
-func (e *established) stopped(change string, d spec.Direction, cells []*cell, edit edit) {
+func (e *established) stopped(change tightening, cells []*cell, edit edit) {
 	e.t.Helper()
 	milliseconds := func(t time.Time) string {
 		return fmt.Sprintf("%.1f ms", float64(t.Sub(edit.began).Microseconds())/1000)
@@ -574,10 +580,10 @@ func (e *established) stopped(change string, d spec.Direction, cells []*cell, ed
 			continue
 		}
 		judge := "n1"
-		if d == spec.Ingress {
+		if change.direction == spec.Ingress {
 			judge = r.node
 		}
-		fmt.Fprintf(e.table, "%s\t%s\t%d\t%s\t%s\t%s\n", change, r.name, n, milliseconds(passed), milliseconds(lost), milliseconds(edit.written[judge]))
+		fmt.Fprintf(e.table, "%s\t%s\t%d\t%s\t%s\t%s\n", change.name, r.name, n, milliseconds(passed), milliseconds(lost), milliseconds(edit.written[judge]))
 	}
 }
 
@@ -700,9 +706,9 @@ func (e *established) known(cells []*cell) {
 }
 
 // flush has conntrack forget everything, as `conntrack -F` does.
-func (e *established) flush() {
+func (e *established) flush(nodes []string) {
 	e.t.Helper()
-	for _, node := range nodeNames {
+	for _, node := range nodes {
 		if err := e.lab.Node(node).Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
 			e.t.Fatalf("flushing conntrack on %s: %v", node, err)
 		}
