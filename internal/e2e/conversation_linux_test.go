@@ -264,6 +264,9 @@ func (c *conversation) openUDP(from, to *lab.Namespace, dialed, at netip.AddrPor
 	return nil
 }
 
+// knocking is what a knock says, where it says something.
+const knocking = "knock"
+
 // knock opens another connection to a server and waits for nothing. The socket
 // is the caller's to close.
 func knock(t *testing.T, protocol lab.Protocol, from *lab.Namespace, dialed netip.AddrPort) *os.File {
@@ -287,7 +290,7 @@ func knock(t *testing.T, protocol lab.Protocol, from *lab.Namespace, dialed neti
 			return err
 		}
 		if protocol == lab.UDP {
-			_, err = unix.Write(fd, []byte("knock"))
+			_, err = unix.Write(fd, []byte(knocking))
 		}
 		return err
 	})
