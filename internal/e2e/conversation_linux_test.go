@@ -71,12 +71,17 @@ func (e *end) hear(message []byte) bool {
 	return true
 }
 
+// latest is the highest number that has come.
+func (e *end) latest() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.heard
+}
+
 // through is when the end said the last of what the other has heard, and the first
 // of what it has not; that is the zero time if there is nothing.
 func (e *end) through(other *end) (last, first time.Time) {
-	other.mu.Lock()
-	heard := other.heard
-	other.mu.Unlock()
+	heard := other.latest()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if heard < uint64(len(e.spoke)) {

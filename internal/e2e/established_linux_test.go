@@ -4,94 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
-
-// The ports of servers that the changes are about, and of those that they
-// leave alone. A service's own port is another one.
-const (
-	firstPort   = 10_000
-	siblingPort = 11_000
-	morePorts   = siblingPort - firstPort // there are so many of either
-	servicePort = 20_000                  // is added to the server's
-)
-
-func ports(first int) string {
-	return fmt.Sprintf(`["%d-%d/tcp", "%[1]d-%[2]d/udp"]`, first, first+morePorts-1)
-}
-
-// routes are the ways from pod p11 on n1 to a server.
-var routes = []route{
-	{name: "same node, bridge", server: "p12", node: "n1"},
-	{name: "direct routing", server: "p21", node: "n2"},
-	{name: "VXLAN", server: "p31", node: "n3"},
-	{name: "service, same node", server: "p12", node: "n1", service: 12},
-	{name: "service, VXLAN", server: "p31", node: "n3", service: 31},
-	{name: "masquerade, host endpoint", server: "n2", node: "n2", masqueraded: true},
-	{name: "masquerade, outside", server: "outside", masqueraded: true, open: true},
-	{name: "its own node", server: "n1", node: "n1", open: true},
-}
-
-// route is a way to a server.
-type route struct {
-	name        string
-	server      string // a machine
-	node        string // that judges ingress
-	service     byte   // the end of the address that another program's table translates; 0: none
-	masqueraded bool
-	open        bool // nothing judges the server's ingress
-}
-
-// address is the server's own.
-func (r route) address(n *network, f spec.Family) netip.Addr {
-	switch {
-	case r.server == "outside":
-		return outside(f)
-	case n.spec.Node(r.server) != nil:
-		a, _ := n.spec.Node(r.server).Address(f)
-		return a.Addr
-	}
-	return address(n.endpoint(r.server), f)
-}
-
-// dialed is what the client dials to come to the server's port.
-func (r route) dialed(n *network, f spec.Family, port uint16) netip.AddrPort {
-	a := r.address(n, f)
-	if r.service != 0 {
-		port += servicePort
-		a = serviceAddress(f, r.service)
-	}
-	return netip.AddrPortFrom(a, port)
-}
-
-func serviceAddress(f spec.Family, end byte) netip.Addr {
-	if f == spec.IPv4 {
-		return netip.AddrFrom4([4]byte{10, 96, 0, end})
-	}
-	return netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x10, 5: 0x96, 15: end})
-}
-
-// source is the client's address, as the server sees it.
-func (r route) source(n *network, f spec.Family) netip.Addr {
-	if r.masqueraded {
-		a, _ := n.spec.Node("n1").Address(f)
-		return a.Addr
-	}
-	return address(n.endpoint("p11"), f)
-}
 
 // base are policies for the client's egress, the servers' ingress, and the
 // ingress of n2's own end. Each direction is isolated by a policy that allows the
@@ -300,36 +221,10 @@ func (e *established) settled() {
 	}
 }
 
-// services has another program's table translate the addresses and ports of
-// services on n1.
-func (e *established) services() {
-	e.t.Helper()
-	var ports []string
-	for port := firstPort; port < siblingPort+morePorts; port++ {
-		ports = append(ports, fmt.Sprintf("%d : %d", port+servicePort, port))
-	}
-	var b strings.Builder
-	for _, f := range dual {
-		family := map[spec.Family]string{spec.IPv4: "ip", spec.IPv6: "ip6"}[f]
-		fmt.Fprintf(&b, "table %s services {\nmap ports {\ntype inet_service : inet_service; elements = { %s }\n}\n", family, strings.Join(ports, ", "))
-		b.WriteString("chain prerouting {\ntype nat hook prerouting priority dstnat;\n")
-		for _, r := range routes {
-			if r.service == 0 {
-				continue
-			}
-			for _, protocol := range []lab.Protocol{lab.TCP, lab.UDP} {
-				fmt.Fprintf(&b, "%s daddr %s meta l4proto %s dnat to %s : %[3]s dport map @ports\n", family, serviceAddress(f, r.service), protocol, r.address(e.network, f))
-			}
-		}
-		b.WriteString("}\n}\n")
-	}
-	e.sh("n1", "nft -f - <<'end'\n"+b.String()+"end")
-}
-
 // cell is who speaks next on connections by one way.
 type cell struct {
 	name     string
-	route    route
+	way      way
 	protocol lab.Protocol
 	family   spec.Family
 	speaker  side
@@ -377,7 +272,7 @@ func (c *connection) at(s side) *end {
 func (e *established) open(d spec.Direction) []*cell {
 	e.t.Helper()
 	var cells []*cell
-	for _, r := range routes {
+	for _, r := range ways {
 		if r.open && d == spec.Ingress {
 			continue
 		}
@@ -385,8 +280,8 @@ func (e *established) open(d spec.Direction) []*cell {
 			for _, f := range dual {
 				for _, speaker := range sides {
 					c := &cell{
-						name:  fmt.Sprintf("%s, %s over %s, the %s speaks", r.name, protocol, f, speaker),
-						route: r, protocol: protocol, family: f, speaker: speaker,
+						name: fmt.Sprintf("%s, %s over %s, the %s speaks", r.name, protocol, f, speaker),
+						way:  r, protocol: protocol, family: f, speaker: speaker,
 					}
 					c.talking, c.known, c.forgotten = e.converse(c, &e.port), e.converse(c, &e.port), e.converse(c, &e.port)
 					c.sibling = e.converse(c, &e.siblingPort)
@@ -403,9 +298,9 @@ func (e *established) converse(c *cell, next *uint16) *connection {
 	e.t.Helper()
 	port := *next
 	*next++
-	at := netip.AddrPortFrom(c.route.address(e.network, c.family), port)
-	v := converse(e.t, c.name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.route.server), c.route.dialed(e.network, c.family, port), at)
-	if want := c.route.source(e.network, c.family); v.source != want {
+	at := netip.AddrPortFrom(c.way.address(e.network, c.family), port)
+	v := converse(e.t, c.name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.way.server), c.way.dialed(e.network, c.family, port), at)
+	if want := c.way.source(e.network, c.family); v.source != want {
 		e.t.Fatalf("%s: the server hears %s and not %s", c.name, v.source, want)
 	}
 	return &connection{v, c, port}
@@ -475,7 +370,7 @@ func (e *established) judge(change tightening, cells []*cell, edit edit) {
 		// What is kept is what a node knows: all have to forget it.
 		change.forget = nodeNames
 	}
-	e.flush(change.forget)
+	e.network.forget(change.forget)
 	// A connection that conntrack has forgotten is a new one to it, of whoever
 	// speaks first. TCP shows that it is not. What the server of UDP says is
 	// what it would be: another connection, the other way round.
@@ -485,7 +380,7 @@ func (e *established) judge(change tightening, cells []*cell, edit edit) {
 		may:  func(c *cell, s side) bool { return c.protocol == lab.TCP || s == client },
 		// A node that masquerades does not know either whose the server's packet
 		// is, and tells it so.
-		answered: func(c *cell, s side) bool { return c.protocol == lab.TCP && c.route.masqueraded && s == server },
+		answered: func(c *cell, s side) bool { return c.protocol == lab.TCP && c.way.masqueraded && s == server },
 	})
 }
 
@@ -508,6 +403,12 @@ const attempts = 3
 func (e *established) silent(cells []*cell, want silence) {
 	e.t.Helper()
 	before := e.counts()
+	heard := map[*end]uint64{}
+	for _, c := range cells {
+		for _, s := range sides {
+			heard[want.what(c).at(s)] = want.what(c).at(s).latest()
+		}
+	}
 	for _, other := range []bool{false, true} {
 		for range attempts {
 			for _, c := range cells {
@@ -540,6 +441,9 @@ func (e *established) silent(cells []*cell, want silence) {
 		v := want.what(c)
 		for _, s := range sides {
 			came, sent := e.counters(v, s)
+			if v.at(s).latest() != heard[v.at(s)] {
+				e.t.Errorf("%s: the %s hears the other %s", c.name, s, want.when)
+			}
 			if n := after[came] - before[came]; n > 0 && (want.answered == nil || !want.answered(c, s)) {
 				e.t.Errorf("%s: %d packets come to the %s %s", c.name, n, s, want.when)
 			}
@@ -557,11 +461,11 @@ func (e *established) stopped(change tightening, cells []*cell, edit edit) {
 	milliseconds := func(t time.Time) string {
 		return fmt.Sprintf("%.1f ms", float64(t.Sub(edit.began).Microseconds())/1000)
 	}
-	for _, r := range routes {
+	for _, r := range ways {
 		var passed, lost time.Time // the latest of all connections
 		n := 0
 		for _, c := range cells {
-			if c.route != r {
+			if c.way != r {
 				continue
 			}
 			n++
@@ -593,7 +497,7 @@ func (e *established) refuses(cells []*cell) {
 	e.t.Helper()
 	for _, c := range cells {
 		for _, v := range []*connection{c.known, c.sibling} {
-			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.route.dialed(e.network, c.family, v.port))
+			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.way.dialed(e.network, c.family, v.port))
 			defer f.Close()
 		}
 		select {
@@ -605,112 +509,6 @@ func (e *established) refuses(cells []*cell) {
 	for _, c := range cells {
 		if len(c.known.strangers) > 0 {
 			e.t.Errorf("%s: the server hears of a new connection", c.name)
-		}
-	}
-}
-
-// counter is a machine's counter of packets of a protocol: those that come to
-// its sockets, or that these send, to the port or from it.
-type counter struct {
-	machine, set string
-	protocol     lab.Protocol
-	port         uint16
-}
-
-// counters are those of a connection's packets at one of its ends.
-func (e *established) counters(c *connection, s side) (came, sent counter) {
-	if s == server {
-		return counter{c.route.server, "came_to", c.protocol, c.port}, counter{c.route.server, "sent_from", c.protocol, c.port}
-	}
-	port := c.route.dialed(e.network, c.family, c.port).Port()
-	return counter{"p11", "came_from", c.protocol, port}, counter{"p11", "sent_to", c.protocol, port}
-}
-
-// count has a machine count what arrives at its sockets, behind all other
-// rules, and what these send, before all others.
-func (e *established) count(machine string) {
-	e.t.Helper()
-	e.sh(machine, `nft -f - <<'end'
-table inet counts {
-	set came_to   { type inet_proto . inet_service; flags dynamic; size 65535; }
-	set came_from { type inet_proto . inet_service; flags dynamic; size 65535; }
-	set sent_to   { type inet_proto . inet_service; flags dynamic; size 65535; }
-	set sent_from { type inet_proto . inet_service; flags dynamic; size 65535; }
-	chain input {
-		type filter hook input priority 300;
-		meta l4proto { tcp, udp } update @came_to   { meta l4proto . th dport counter }
-		meta l4proto { tcp, udp } update @came_from { meta l4proto . th sport counter }
-	}
-	chain output {
-		type filter hook output priority -500;
-		meta l4proto { tcp, udp } update @sent_to   { meta l4proto . th dport counter }
-		meta l4proto { tcp, udp } update @sent_from { meta l4proto . th sport counter }
-	}
-}
-end`)
-}
-
-var counted = regexp.MustCompile(`(tcp|udp) \. (\d+) counter packets (\d+)`)
-
-// counts are the packets so far.
-func (e *established) counts() map[counter]int {
-	e.t.Helper()
-	counts := map[counter]int{}
-	machines := []string{"p11"}
-	for _, r := range routes {
-		machines = append(machines, r.server)
-	}
-	slices.Sort(machines)
-	for _, machine := range slices.Compact(machines) {
-		for _, set := range []string{"came_to", "came_from", "sent_to", "sent_from"} {
-			for _, m := range counted.FindAllStringSubmatch(e.sh(machine, "nft list set inet counts "+set), -1) {
-				port, _ := strconv.ParseUint(m[2], 10, 16) // digits
-				packets, _ := strconv.Atoi(m[3])
-				counts[counter{machine, set, lab.Protocol(m[1]), uint16(port)}] = packets
-			}
-		}
-	}
-	return counts
-}
-
-// known expects that conntrack still has the connections, on the client's node
-// and the server's.
-func (e *established) known(cells []*cell) {
-	e.t.Helper()
-	numbers := map[lab.Protocol]uint8{lab.TCP: unix.IPPROTO_TCP, lab.UDP: unix.IPPROTO_UDP}
-	for _, node := range nodeNames {
-		flows := map[spec.Family][]*netlink.ConntrackFlow{}
-		err := e.lab.Node(node).Do(func() (err error) {
-			if flows[spec.IPv4], err = netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET); err != nil {
-				return err
-			}
-			flows[spec.IPv6], err = netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET6)
-			return err
-		})
-		if err != nil {
-			e.t.Fatalf("reading conntrack on %s: %v", node, err)
-		}
-		for _, c := range cells {
-			if node != "n1" && node != c.route.node {
-				continue
-			}
-			known := slices.ContainsFunc(flows[c.family], func(f *netlink.ConntrackFlow) bool {
-				return f.Forward.Protocol == numbers[c.protocol] && f.Reverse.SrcPort == c.known.port &&
-					f.Reverse.SrcIP.Equal(c.route.address(e.network, c.family).AsSlice())
-			})
-			if !known {
-				e.t.Errorf("%s: conntrack on %s no longer knows it", c.name, node)
-			}
-		}
-	}
-}
-
-// flush has conntrack forget everything, as `conntrack -F` does.
-func (e *established) flush(nodes []string) {
-	e.t.Helper()
-	for _, node := range nodes {
-		if err := e.lab.Node(node).Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
-			e.t.Fatalf("flushing conntrack on %s: %v", node, err)
 		}
 	}
 }
