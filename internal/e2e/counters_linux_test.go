@@ -53,7 +53,8 @@ table inet counts {
 end`)
 }
 
-var counted = regexp.MustCompile(`(tcp|udp) \. (\d+) counter packets (\d+)`)
+// counted is the beginning of a set, or an element.
+var counted = regexp.MustCompile(`set (\w+) \{|(tcp|udp) \. (\d+) counter packets (\d+)`)
 
 // counts are the packets so far.
 func (e *established) counts() map[counter]int {
@@ -65,12 +66,15 @@ func (e *established) counts() map[counter]int {
 	}
 	slices.Sort(machines)
 	for _, machine := range slices.Compact(machines) {
-		for _, set := range []string{"came_to", "came_from", "sent_to", "sent_from"} {
-			for _, m := range counted.FindAllStringSubmatch(e.sh(machine, "nft list set inet counts "+set), -1) {
-				port, _ := strconv.ParseUint(m[2], 10, 16) // digits
-				packets, _ := strconv.Atoi(m[3])
-				counts[counter{machine, set, lab.Protocol(m[1]), uint16(port)}] = packets
+		set := ""
+		for _, m := range counted.FindAllStringSubmatch(e.sh(machine, "nft list table inet counts"), -1) {
+			if m[1] != "" {
+				set = m[1]
+				continue
 			}
+			port, _ := strconv.ParseUint(m[3], 10, 16) // digits
+			packets, _ := strconv.Atoi(m[4])
+			counts[counter{machine, set, lab.Protocol(m[2]), uint16(port)}] = packets
 		}
 	}
 	return counts

@@ -470,7 +470,10 @@ func (e *established) stopped(change tightening, cells []*cell, edit edit) {
 			}
 			n++
 			last, first := c.talking.at(c.speaker).through(c.talking.at(c.speaker.other()))
-			if last.After(edit.settled) || first.IsZero() {
+			switch {
+			case first.IsZero():
+				e.t.Errorf("%s: all that is said passes", c.name)
+			case last.After(edit.settled):
 				e.t.Errorf("%s: what is said %v after the rules were in force passes", c.name, last.Sub(edit.settled))
 			}
 			if last.After(passed) {
