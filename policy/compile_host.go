@@ -131,7 +131,7 @@ func (c *compiler) hostMiddle(first spec.Direction, link nft.Field) []nft.Rule {
 		if first == spec.Egress {
 			failsafe = h.FailsafeOutbound
 		}
-		if open, any := c.tcpPorts(failsafe); any {
+		if open, some := c.tcpPorts(failsafe); some {
 			rules = append(rules, nft.NewRule("failsafe", midstream(on, open, nft.Do(nft.Accept))...))
 		}
 		rules = append(rules, nft.NewRule("TCP from its middle", midstream(on, nft.Do(nft.Counter{}, nft.Drop))...))
@@ -139,9 +139,9 @@ func (c *compiler) hostMiddle(first spec.Direction, link nft.Field) []nft.Rule {
 	return rules
 }
 
-// tcpPorts matches what is sent to certain services of TCP; any says that there is
-// one.
-func (c *compiler) tcpPorts(services []spec.Service) (match nft.Statement, any bool) {
+// tcpPorts matches what is sent to certain services of TCP; some says that there
+// are any.
+func (c *compiler) tcpPorts(services []spec.Service) (match nft.Statement, some bool) {
 	var list []spec.PortRange
 	for _, v := range services {
 		if v.Protocol == nft.TCP {

@@ -125,7 +125,7 @@ func (c *conversation) exchange(t *testing.T) {
 
 // converse opens a conversation: from a namespace to an address, which another
 // namespace has or a translation leads to, where it listens on at.
-func converse(t *testing.T, name string, protocol lab.Protocol, from, to *lab.Namespace, dialed, at netip.AddrPort) *conversation {
+func converse(t *testing.T, name string, protocol lab.Protocol, from, to *lab.Namespace, dialled, at netip.AddrPort) *conversation {
 	t.Helper()
 	id := rand.Uint64()
 	c := &conversation{name: name, client: newEnd(id), server: newEnd(id), strangers: make(chan struct{}, 1000)}
@@ -133,14 +133,14 @@ func converse(t *testing.T, name string, protocol lab.Protocol, from, to *lab.Na
 	if protocol == lab.UDP {
 		open = c.openUDP
 	}
-	if err := open(from, to, dialed, at); err != nil {
+	if err := open(from, to, dialled, at); err != nil {
 		t.Fatalf("opening %s: %v", name, err)
 	}
 	c.exchange(t)
 	return c
 }
 
-func (c *conversation) openTCP(from, to *lab.Namespace, dialed, at netip.AddrPort) error {
+func (c *conversation) openTCP(from, to *lab.Namespace, dialled, at netip.AddrPort) error {
 	var listener *net.TCPListener
 	err := to.Do(func() (err error) {
 		listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
@@ -151,7 +151,7 @@ func (c *conversation) openTCP(from, to *lab.Namespace, dialed, at netip.AddrPor
 	}
 	var client net.Conn
 	err = from.Do(func() (err error) {
-		client, err = (&net.Dialer{Timeout: patience}).Dial("tcp", dialed.String())
+		client, err = (&net.Dialer{Timeout: patience}).Dial("tcp", dialled.String())
 		return err
 	})
 	if err != nil {
@@ -198,7 +198,7 @@ func (c *conversation) openTCP(from, to *lab.Namespace, dialed, at netip.AddrPor
 	return nil
 }
 
-func (c *conversation) openUDP(from, to *lab.Namespace, dialed, at netip.AddrPort) error {
+func (c *conversation) openUDP(from, to *lab.Namespace, dialled, at netip.AddrPort) error {
 	var server *net.UDPConn
 	err := to.Do(func() (err error) {
 		server, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
@@ -209,7 +209,7 @@ func (c *conversation) openUDP(from, to *lab.Namespace, dialed, at netip.AddrPor
 	}
 	var client net.Conn
 	err = from.Do(func() (err error) {
-		client, err = net.Dial("udp", dialed.String())
+		client, err = net.Dial("udp", dialled.String())
 		return err
 	})
 	if err != nil {
@@ -274,13 +274,13 @@ const knocking = "knock"
 
 // knock opens another connection to a server and waits for nothing. The socket
 // is the caller's to close.
-func knock(t *testing.T, protocol lab.Protocol, from *lab.Namespace, dialed netip.AddrPort) *os.File {
+func knock(t *testing.T, protocol lab.Protocol, from *lab.Namespace, dialled netip.AddrPort) *os.File {
 	t.Helper()
 	var f *os.File
 	err := from.Do(func() error {
-		domain, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(dialed.Port()), Addr: dialed.Addr().As16()})
-		if dialed.Addr().Is4() {
-			domain, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(dialed.Port()), Addr: dialed.Addr().As4()}
+		domain, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(dialled.Port()), Addr: dialled.Addr().As16()})
+		if dialled.Addr().Is4() {
+			domain, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(dialled.Port()), Addr: dialled.Addr().As4()}
 		}
 		kind := unix.SOCK_STREAM
 		if protocol == lab.UDP {
@@ -300,7 +300,7 @@ func knock(t *testing.T, protocol lab.Protocol, from *lab.Namespace, dialed neti
 		return err
 	})
 	if err != nil {
-		t.Fatalf("knocking at %s: %v", dialed, err)
+		t.Fatalf("knocking at %s: %v", dialled, err)
 	}
 	return f
 }

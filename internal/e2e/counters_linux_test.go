@@ -25,7 +25,7 @@ func (e *established) counters(c *connection, s side) (came, sent counter) {
 	if s == server {
 		return counter{c.way.server, "came_to", c.protocol, c.port}, counter{c.way.server, "sent_from", c.protocol, c.port}
 	}
-	port := c.way.dialed(e.network, c.family, c.port).Port()
+	port := c.way.dialled(e.network, c.family, c.port).Port()
 	return counter{"p11", "came_from", c.protocol, port}, counter{"p11", "sent_to", c.protocol, port}
 }
 

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -133,7 +132,9 @@ func TestEstablished(t *testing.T) {
 				}
 			}
 			if mode == spec.Recheck {
-				e.table.Flush()
+				if err := e.table.Flush(); err != nil {
+					t.Fatal(err)
+				}
 				t.Log("when the packets were sent, after the edit of the file:\n" + e.report.String())
 			}
 		})
@@ -145,20 +146,20 @@ type established struct {
 	*network
 	mode              spec.Established
 	cluster           cluster
-	daemons           []*daemon
+	daemons           map[string]*daemon
 	port, siblingPort uint16 // the next that are free
 	report            strings.Builder
 	table             *tabwriter.Writer
 }
 
 func newEstablished(t *testing.T, mode spec.Established) *established {
-	e := &established{mode: mode, cluster: cluster{backend: backendDirect, pods: dual}, port: firstPort, siblingPort: siblingPort}
+	e := &established{mode: mode, cluster: cluster{backend: backendDirect, pods: dual}, port: firstPort, siblingPort: siblingPort, daemons: map[string]*daemon{}}
 	e.table = tabwriter.NewWriter(&e.report, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(e.table, "change\tway\tconnections\tlast that passed\tfirst that did not\trules written")
 	e.network = up(t, e.cluster)
 	e.spec = load(t, e.text(""))
 	for _, node := range nodeNames {
-		e.daemons = append(e.daemons, e.run(node, e.text("")))
+		e.daemons[node] = e.run(node, e.text(""))
 	}
 	e.settled()
 	if err := e.lab.SyncPodMTU(); err != nil {
@@ -181,19 +182,17 @@ func (e *established) text(policies string) string {
 
 // edit is an edit of the spec's files.
 type edit struct {
-	began   time.Time
-	written map[string]time.Time // by node: when the daemon had written rules
-	settled time.Time            // it is in force everywhere
+	began, settled time.Time
+	before         map[string]uint64 // the latest event of each node's daemon
 }
 
 // change edits the file of every node and waits until it is in force.
 func (e *established) change(text string) edit {
 	e.t.Helper()
 	e.spec = load(e.t, text)
-	made := edit{written: map[string]time.Time{}}
-	marks := make([]uint64, len(e.daemons))
-	for i, d := range e.daemons {
-		marks[i] = d.Journal().Last()
+	made := edit{before: map[string]uint64{}}
+	for node, d := range e.daemons {
+		made.before[node] = d.Journal().Last()
 	}
 	made.began = time.Now()
 	for _, d := range e.daemons {
@@ -201,17 +200,13 @@ func (e *established) change(text string) edit {
 	}
 	e.settled()
 	made.settled = time.Now()
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	for i, d := range e.daemons {
-		for v := range d.Journal().After(ended, marks[i]) {
-			if v.Type == reconcile.EventChanged {
-				made.written[d.node] = v.Time
-				break
-			}
-		}
-	}
 	return made
+}
+
+// written is when a node's daemon had written what an edit changed.
+func (e *established) written(node string, made edit) time.Time {
+	e.t.Helper()
+	return e.daemons[node].await(made.before[node], "a change", func(v reconcile.Event) bool { return v.Type == reconcile.EventChanged }).Time
 }
 
 func (e *established) settled() {
@@ -299,7 +294,7 @@ func (e *established) converse(c *cell, next *uint16) *connection {
 	port := *next
 	*next++
 	at := netip.AddrPortFrom(c.way.address(e.network, c.family), port)
-	v := converse(e.t, c.name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.way.server), c.way.dialed(e.network, c.family, port), at)
+	v := converse(e.t, c.name, c.protocol, e.lab.Pod("p11"), e.lab.Machine(c.way.server), c.way.dialled(e.network, c.family, port), at)
 	if want := c.way.source(e.network, c.family); v.source != want {
 		e.t.Fatalf("%s: the server hears %s and not %s", c.name, v.source, want)
 	}
@@ -490,7 +485,7 @@ func (e *established) stopped(change tightening, cells []*cell, edit edit) {
 		if change.direction == spec.Ingress {
 			judge = r.node
 		}
-		fmt.Fprintf(e.table, "%s\t%s\t%d\t%s\t%s\t%s\n", change.name, r.name, n, milliseconds(passed), milliseconds(lost), milliseconds(edit.written[judge]))
+		fmt.Fprintf(e.table, "%s\t%s\t%d\t%s\t%s\t%s\n", change.name, r.name, n, milliseconds(passed), milliseconds(lost), milliseconds(e.written(judge, edit)))
 	}
 }
 
@@ -500,7 +495,7 @@ func (e *established) refuses(cells []*cell) {
 	e.t.Helper()
 	for _, c := range cells {
 		for _, v := range []*connection{c.known, c.sibling} {
-			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.way.dialed(e.network, c.family, v.port))
+			f := knock(e.t, c.protocol, e.lab.Pod("p11"), c.way.dialled(e.network, c.family, v.port))
 			defer f.Close()
 		}
 		select {

@@ -56,8 +56,8 @@ func (r way) address(n *network, f spec.Family) netip.Addr {
 	return address(n.endpoint(r.server), f)
 }
 
-// dialed is what the client dials to come to the server's port.
-func (r way) dialed(n *network, f spec.Family, port uint16) netip.AddrPort {
+// dialled is what the client dials to come to the server's port.
+func (r way) dialled(n *network, f spec.Family, port uint16) netip.AddrPort {
 	a := r.address(n, f)
 	if r.service != 0 {
 		port += servicePort
