@@ -261,6 +261,7 @@ func (c *compiler) hostChain(s side, h *spec.HostEndpoint, stages []stage) strin
 
 // sorted is a set's elements in order, each once.
 func sorted(list []nft.Element) []nft.Element {
+	list = slices.Clone(list) // Compact clears what is behind the end
 	slices.SortFunc(list, func(a, b nft.Element) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return slices.Compact(list)
 }
