@@ -28,10 +28,10 @@ import (
 //
 // live is the table in the kernel, whatever else is in it.
 func Compile(m *Model, host Host, live nft.Table) Compiled {
-	suffix, taken := suffixes(live)
+	suffix, taken, idle := suffixes(live)
 	c := build(m, host, suffix)
 	changed := c.changed(live)
-	harmless := c.harmless(changed)
+	harmless := c.harmless(changed) && !slices.ContainsFunc(idle, func(name string) bool { _, ok := changed[name]; return ok })
 	if len(changed) == 0 || harmless && c.inForce(live) {
 		return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
 	}
@@ -61,9 +61,12 @@ func (c *compiler) use(set string, s side, a spec.Action) {
 }
 
 // suffixes finds the names under which the living sets are in force, by their
-// names without a suffix, and the highest number that each has.
-func suffixes(live nft.Table) (suffix map[string]string, taken map[string]int) {
+// names without a suffix, and the highest number that each has. Idle are those
+// of which no rule uses any: what is left over holds, perhaps, what it did long
+// ago.
+func suffixes(live nft.Table) (suffix map[string]string, taken map[string]int, idle []string) {
 	suffix, taken = map[string]string{}, map[string]int{}
+	inUse := map[string]bool{}
 	used := lookedUp(live)
 	for _, s := range live.Sets {
 		name, number, numbered := strings.Cut(s.Name, "_")
@@ -75,20 +78,21 @@ func suffixes(live nft.Table) (suffix map[string]string, taken map[string]int) {
 			continue // none of ours
 		}
 		taken[name] = max(taken[name], n)
-		// One that no rule uses is left over. It may hold what it did long ago.
-		if !used[s.Name] {
-			if _, known := suffix[name]; !known {
-				suffix[name] = "_" + strconv.Itoa(n+1)
-				taken[name] = max(taken[name], n+1)
-			}
+		if inUse[name] {
 			continue
 		}
+		inUse[name] = used[s.Name]
 		suffix[name] = ""
 		if numbered {
 			suffix[name] = "_" + number
 		}
 	}
-	return suffix, taken
+	for name, is := range inUse {
+		if !is {
+			idle = append(idle, name)
+		}
+	}
+	return suffix, taken, idle
 }
 
 // lookedUp are the sets that rules look up to which a packet can come.

@@ -202,7 +202,7 @@ const maxTold = 8
 
 // memberChanges tell who comes to the living sets, and who leaves them.
 func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change.Change {
-	suffix, _ := suffixes(have)
+	suffix, _, _ := suffixes(have)
 	texts := memberTexts(want)
 	var list []change.Change
 	for _, s := range want.Sets {
