@@ -41,6 +41,9 @@ func TestFlood(t *testing.T) {
 			k = next + 1 // another one
 		}
 		f.commit(f.versions[k])
+		if changes%50 == 49 && f.heard("10.244.1.7") > 0 {
+			break // it is wrong already
+		}
 	}
 	close(stop)
 	n := <-sent
