@@ -204,6 +204,13 @@ func mark(bits, value uint32) Statement {
 // that crosses a bridge has the bridge's in the inet family.
 func IIFName() Field { return meta(MetaIIFName, 16) }
 
+// PacketType says for whom the frame around the packet was (PACKET_*,
+// <linux/if_packet.h>): this host, all, many, or another one.
+func PacketType() Field { return meta(MetaPktType, 1) }
+
+// ToHost is the PacketType of what was sent to this host's own MAC.
+const ToHost Data = "\x00"
+
 // OIFName is the name of the interface that the packet leaves by.
 func OIFName() Field { return meta(MetaOIFName, 16) }
 

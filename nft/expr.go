@@ -41,6 +41,7 @@ const (
 	MetaOIFName  MetaKey = 7  // 16 bytes
 	MetaNFProto  MetaKey = 15 // NFPROTO_IPV4 or _IPV6, 1 byte
 	MetaL4Proto  MetaKey = 16 // IPPROTO_*, 1 byte
+	MetaPktType  MetaKey = 19 // PACKET_*, 1 byte
 )
 
 // Meta loads a property of the packet.

@@ -110,6 +110,8 @@ func metaOperand(key MetaKey) operand {
 		return operand{name: "meta nfproto", format: byteNames(map[uint64]string{2: "ipv4", 10: "ipv6"}), length: 1}
 	case MetaL4Proto:
 		return typed("meta l4proto", TypeInetProto)
+	case MetaPktType:
+		return operand{name: "meta pkttype", format: byteNames(map[uint64]string{0: "host", 1: "broadcast", 2: "multicast", 3: "other"}), length: 1}
 	}
 	return operand{name: fmt.Sprintf("<meta %d>", key), format: hexText, length: 4}
 }

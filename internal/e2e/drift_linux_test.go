@@ -201,7 +201,7 @@ var anotherOperand = map[string]string{
 	"vxlan_door": "vxlan_from_pod", "vxlan_from_pod": "vxlan_door", "fully-random": "random", "missing": "exists", "local": "broadcast",
 	"@vxlan_peers4": "192.0.2.12", "@vxlan_peers6": "2001:db8:2::12",
 	"@peer_subnets4": "10.244.2.0/24", "@peer_subnets6": "fd00:10:244:2::/64", "@pod_links": `"cni0"`,
-	"eth0": `"eth9"`, "polder.1": `"polder.9"`, "polder-v6.1": `"polder-v6.9"`,
+	"eth0": `"eth9"`, "veth1": `"veth8"`, "veth2": `"veth9"`, "polder.1": `"polder.9"`, "polder-v6.1": `"polder-v6.9"`,
 	"10.244.0.0/16": "10.244.0.0/17", "fd00:10:244::/48": "fd00:10:244::/49",
 	"10.244.1.0/24": "10.244.1.0/25", "fd00:10:244:1::/64": "fd00:10:244:1::/65",
 	"10.244.3.0/24": "10.244.9.0/24", "fd00:10:244:3::/64": "fd00:10:244:9::/64",

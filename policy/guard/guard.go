@@ -191,8 +191,12 @@ func (g *guard) untracked(between func(spec.Family, nft.Data) []nft.Statement) [
 // What comes by a pod's interface is refused whatever its source: broadcasts
 // reach the port as well, and they are to no node's address.
 func (g *guard) door() {
+	// A frame to a MAC that bridges keep for themselves (01:80:c2:00:00:0x) comes
+	// to the host by the port's own name, round the bridge and all that is asked
+	// there (br_handle_frame in net/bridge/br_input.c). A peer sends to our MAC.
 	door := nft.Chain{Name: chainDoor, Rules: []nft.Rule{
 		nft.NewRule("VXLAN from a pod", nft.IIFName().In(setPodLinks), dropped()),
+		nft.NewRule("VXLAN that was not sent to this host", nft.PacketType().IsNot(nft.ToHost), dropped()),
 	}}
 	for _, f := range g.underlays() {
 		door.Rules = append(door.Rules, nft.NewRule("VXLAN from a peer", nft.Saddr(f).In(setPeers.Get(f)), nft.Do(nft.Return)))

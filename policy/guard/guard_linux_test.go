@@ -215,6 +215,7 @@ func TestForgedPacketsAreDropped(t *testing.T) {
 		"pod speaks VXLAN to its gateway":            {"web-1", "gateway", "10.244.1.5", "10.244.1.1", "10.244.1.6", "n1 " + toUs},
 		"pod speaks VXLAN as the other node":         {"web-1", "gateway", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
 		"pod speaks VXLAN to everybody":              {"web-1", "broadcast", "10.244.1.5", "10.244.1.255", "10.244.1.6", "n1 " + atDoor},
+		"pod speaks VXLAN round the bridge":          {"web-1", "round the bridge", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 VXLAN that was not sent to this host"},
 		"outside host speaks VXLAN":                  {"outside", "n1", "192.0.2.99", "192.0.2.11", "10.244.1.6", "n1 " + door},
 		"outside host speaks VXLAN, IPv6":            {"outside", "n1", "2001:db8:1::99", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + door},
 		"outside host speaks VXLAN as a pod":         {"outside", "n1", "10.244.2.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
@@ -388,6 +389,8 @@ func (n *network) build(f frame) []byte {
 	switch f.to {
 	case "gateway":
 		dst = n.mac("n"+f.from[len(f.from)-1:], "cni0")
+	case "round the bridge":
+		dst = spec.MAC{0x01, 0x80, 0xc2, 0x00, 0x00, 0x0e} // LLDP's
 	case "broadcast":
 		dst = spec.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	default:
