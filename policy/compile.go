@@ -250,26 +250,31 @@ func chainName(prefix string, rules []nft.Rule) string {
 // otherwise are the rules for what no policy of a tier decided.
 func (c *compiler) otherwise(s side, g stage, next nft.Verdict) []nft.Rule {
 	t := g.tier
-	counter := Counter{Direction: s.Direction, Tier: t, Action: t.DefaultAction, Range: t.Range}
-	name := c.counter(counter)
+	name := c.counter(DefaultCounter(t, s.Direction))
 	comment := lastOf(g)
 	if t.DefaultAction == spec.Pass {
 		return []nft.Rule{nft.NewRule(comment, nft.Do(nft.CounterRef{Name: name}, next))}
 	}
 	var rules []nft.Rule
 	if c.m.spec.Enforcement.LogDrops {
-		rules = append(rules, nft.NewRule(comment, c.log(name)))
+		rules = append(rules, nft.NewRule(comment, nft.Do(nft.Jump(c.logs(DefaultCounter(t, s.Direction), false)))))
 	}
 	return append(rules, nft.NewRule(comment, nft.Do(nft.CounterRef{Name: name}, nft.Drop)))
 }
 
-// log reports packets under the name of a counter, but not all of a flood.
-func (c *compiler) log(counter string) nft.Statement {
+// logs makes the chain that reports packets under the name of a counter, but not
+// all of a flood. It is the same one for all who come by the counter, so that
+// they have one limit.
+func (c *compiler) logs(n Counter, counts bool) string {
+	var exprs []nft.Expr
+	if counts {
+		exprs = append(exprs, nft.CounterRef{Name: c.counter(n)})
+	}
 	e := c.m.spec.Enforcement
-	return nft.Do(
+	exprs = append(exprs,
 		nft.Limit{Rate: uint64(e.LogRate), Unit: nft.PerSecond, Burst: uint32(e.LogRate)},
-		nft.Log{Group: e.LogGroup, Prefix: counter, Snaplen: logSnaplen},
-	)
+		nft.Log{Group: e.LogGroup, Prefix: n.Name(), Snaplen: logSnaplen})
+	return c.named("log", []nft.Rule{nft.NewRule(nft.Comment(n.Subject()+" logs"), nft.Do(exprs...))})
 }
 
 // logSnaplen is how much of a packet is reported, in bytes: the headers, with
@@ -279,48 +284,63 @@ const logSnaplen = 128
 // policy are the rules of a policy on one side.
 func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
 	var rules []nft.Rule
-	numbered := numbering{}
+	counters := Counters(p, s.Direction)
 	for i := range p.Rules(s.Direction) {
 		r := &p.Rules(s.Direction)[i]
-		text := Describe(r, s.Direction)
-		key := numbered.key(text)
 		peers, services := c.peers(s, p, r), c.services(s, r)
 		if len(peers) == 0 || len(services) == 0 {
 			// Nothing of this family can match; the counter is there for what
 			// can in the other one.
 			continue
 		}
-		counter := c.counter(Counter{Direction: s.Direction, Policy: p, Rule: i + 1, Action: r.Action, Range: r.Range, key: key})
-		var do nft.Statement
+		comment := comment(p, s.Direction, i+1, Describe(r, s.Direction))
+		if r.Action == spec.Log {
+			rules = append(rules, c.logged(comment, counters[i], peers, services)...)
+			continue
+		}
+		verdict := nft.Drop
 		switch r.Action {
 		case spec.Allow:
-			do = nft.Do(nft.CounterRef{Name: counter}, s.allowed())
-		case spec.Deny:
-			do = nft.Do(nft.CounterRef{Name: counter}, nft.Drop)
+			verdict = s.allowed()
 		case spec.Pass:
-			do = nft.Do(nft.CounterRef{Name: counter}, next)
-		case spec.Log:
-			do = c.log(counter)
+			verdict = next
+		case spec.Deny, spec.Log:
 		}
-		comment := comment(p, s.Direction, i+1, text)
+		do := nft.Do(nft.CounterRef{Name: c.counter(counters[i])}, verdict)
 		for _, peer := range peers {
 			c.use(peer.set, s, r.Action)
 			for _, service := range services {
 				c.use(service.set, s, r.Action)
-				match := slices.Concat(service.statements, peer.statements)
-				if r.Action == spec.Log {
-					match = append(match, nft.Do(nft.CounterRef{Name: counter}))
-				}
-				rules = append(rules, nft.NewRule(comment, append(match, do)...))
+				rules = append(rules, nft.NewRule(comment, append(slices.Concat(service.statements, peer.statements), do)...))
 			}
 		}
 	}
 	return rules
 }
 
+// logged are the rules that log. A packet that matches in several ways is
+// logged, and counted, once: they are in a chain that it leaves by the first.
+func (c *compiler) logged(comment string, n Counter, peers, services []match) []nft.Rule {
+	log := c.logs(n, true)
+	do := nft.Jump(log)
+	if len(peers)*len(services) > 1 {
+		do = nft.Goto(log)
+	}
+	var rules []nft.Rule
+	for _, peer := range peers {
+		for _, service := range services {
+			rules = append(rules, nft.NewRule(comment, append(slices.Concat(service.statements, peer.statements), nft.Do(do))...))
+		}
+	}
+	if len(rules) == 1 {
+		return rules
+	}
+	return []nft.Rule{nft.NewRule(comment, nft.Do(nft.Jump(c.named("log", rules))))}
+}
+
 // counter notes a counter and returns its name.
 func (c *compiler) counter(n Counter) string {
-	name := n.name()
+	name := n.Name()
 	c.out[name] = n
 	return name
 }

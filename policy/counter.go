@@ -26,10 +26,11 @@ type Counter struct {
 // is in the hash behind it.
 const maxLegible = 40
 
-// name is the counter's name. It depends on what the rule says, not on where
-// it stands: a counter outlives changes of the rules around its own.
-func (c Counter) name() string {
-	what := "tier " + c.tierName()
+// Name is the counter's name in the kernel, and the prefix of what its rule
+// logs. It depends on what the rule says, not on where it stands: a counter
+// outlives changes of the rules around its own, and of lines of the file.
+func (c Counter) Name() string {
+	what := c.Subject()
 	id := what
 	if c.Policy != nil {
 		what, id = c.Policy.Name, c.Policy.ID()
@@ -37,11 +38,56 @@ func (c Counter) name() string {
 	return "c_" + legible(what) + "_" + string(c.Direction) + "_" + hash(id, string(c.Direction), c.key)[:12]
 }
 
-func (c Counter) tierName() string {
-	if c.Tier == nil {
-		return ""
+// Subject is the policy, by its ID, or the tier: "policy db", "tier default".
+func (c Counter) Subject() string {
+	switch {
+	case c.Policy != nil:
+		return c.Policy.ID()
+	case c.Tier != nil:
+		return "tier " + c.Tier.Name
 	}
-	return c.Tier.Name
+	return ""
+}
+
+// Counters are those of a policy's rules in a direction, in order.
+func Counters(p *spec.Policy, d spec.Direction) []Counter {
+	rules := p.Rules(d)
+	list := make([]Counter, len(rules))
+	numbered := numbering{}
+	for i := range rules {
+		r := &rules[i]
+		list[i] = Counter{
+			Direction: d, Policy: p, Rule: i + 1, Action: r.Action, Range: r.Range, key: numbered.key(Describe(r, d)),
+		}
+	}
+	return list
+}
+
+// DefaultCounter is that of a tier's default action in a direction. With
+// another action it is another counter.
+func DefaultCounter(t *spec.Tier, d spec.Direction) Counter {
+	return Counter{Direction: d, Tier: t, Action: t.DefaultAction, Range: t.Range, key: string(t.DefaultAction)}
+}
+
+// Counters are all that the model's policies and tiers can have on any node, by
+// name. A node has those of the policies that select something on it.
+func (m *Model) Counters() map[string]Counter {
+	all := map[string]Counter{}
+	for _, t := range m.tiers {
+		for _, d := range spec.Directions {
+			c := DefaultCounter(t.Tier, d)
+			all[c.Name()] = c
+			for _, p := range t.policies {
+				if !p.Applies(d) {
+					continue
+				}
+				for _, c := range Counters(p, d) {
+					all[c.Name()] = c
+				}
+			}
+		}
+	}
+	return all
 }
 
 // legible is the beginning of a name in the characters that nft(8) takes for an

@@ -55,7 +55,7 @@ type use struct {
 }
 
 func (c *compiler) use(set string, s side, a spec.Action) {
-	if set != "" && a != spec.Log {
+	if set != "" {
 		c.uses = append(c.uses, use{set, s, a})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/policy"
 )
 
 // Condition is how a daemon stands at one instant, as it knows itself. It is a
@@ -23,6 +24,9 @@ type Condition struct {
 	Conflicts []change.Conflict
 	Warnings  []string
 	Counters  Counters
+	// Policies say what the counters of the policies count, by their names in the
+	// kernel. It is not to be changed.
+	Policies map[string]policy.Counter
 }
 
 // SpecCondition says which spec is in force.

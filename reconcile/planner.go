@@ -138,10 +138,13 @@ type view struct {
 	// policyHost is what the model was compiled with.
 	policyHost policy.Host
 	wanted     *wanted
-	rules      nft.Ruleset // as observed, in generation gen
-	gen        nft.Generation
-	memory     memory
-	warnings   []string
+	// counters say what the named counters of wanted count. Where the files
+	// changed and the ruleset did not, their lines may have.
+	counters map[string]policy.Counter
+	rules    nft.Ruleset // as observed, in generation gen
+	gen      nft.Generation
+	memory   memory
+	warnings []string
 }
 
 // tables are ours, by their name.

@@ -244,6 +244,9 @@ func (d *Daemon) publish() {
 		d.relist, d.now.Failures = false, append(d.retries.list(), d.keeper.failed.list()...)
 	}
 	c := d.now
+	if d.view != nil {
+		c.Policies = d.view.counters
+	}
 	c.Counters.Changes = maps.Clone(c.Counters.Changes)
 	c.Counters.Rounds = maps.Clone(c.Counters.Rounds)
 	d.condition.Store(&c)

@@ -15,9 +15,8 @@ import (
 // wanted is the ruleset that should be in force. Another one has another
 // address: two of one address are the same.
 type wanted struct {
-	ruleset  nft.Ruleset
-	via      []nft.Ruleset             // on the way there
-	counters map[string]policy.Counter // of `inet polder`, by name
+	ruleset nft.Ruleset
+	via     []nft.Ruleset // on the way there
 }
 
 // want compiles the ruleset. It depends on the one in force: see
@@ -28,7 +27,8 @@ func (v *view) want(sp *spec.Spec, node *spec.Node, refused map[string]error) {
 	}
 	v.policyHost = v.host(sp, node, links, refused)
 	policies := policy.Compile(v.model, v.policyHost, inetTable(v.rules))
-	w := &wanted{counters: policies.Counters}
+	v.counters = policies.Counters
+	w := &wanted{}
 	others := nft.Merge(nat.Compile(sp, node), guard.Compile(sp, node, links), spoof.CompileINet(sp, node))
 	bridge := spoof.Compile(sp, node, v.bridge(policies.Isolated))
 	ruleset := func(p nft.Table) nft.Ruleset {
