@@ -49,6 +49,17 @@ func (c Counter) Subject() string {
 	return ""
 }
 
+// TierName is the tier in which it counts.
+func (c Counter) TierName() string {
+	switch {
+	case c.Policy != nil:
+		return c.Policy.Tier
+	case c.Tier != nil:
+		return c.Tier.Name
+	}
+	return ""
+}
+
 // Counters are those of a policy's rules in a direction, in order.
 func Counters(p *spec.Policy, d spec.Direction) []Counter {
 	rules := p.Rules(d)

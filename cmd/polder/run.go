@@ -98,6 +98,11 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
+	counts, err := reconcile.OpenCounts()
+	if err != nil {
+		return errors.Join(err, commands.Close())
+	}
+	defer closing(counts, &err)
 	var scrapes net.Listener
 	if address != "" {
 		if scrapes, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
@@ -105,7 +110,7 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 		}
 	}
 	process := view.Process{PID: os.Getpid(), Namespace: namespace, StateDir: options.StateDir, BootDir: options.BootDir}
-	r.serve(ctx, log, d, options, process, listeners{commands, scrapes}, reload)
+	r.serve(ctx, log, d, options, process, listeners{commands, scrapes}, counts, reload)
 	return nil
 }
 
@@ -147,7 +152,7 @@ func notify(state string) error {
 }
 
 // serve runs the daemon and all that lets others see it, until ctx ends.
-func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, l listeners, reload <-chan os.Signal) {
+func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, l listeners, counts *reconcile.Counts, reload <-chan os.Signal) {
 	attributes := []slog.Attr{
 		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
 		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
@@ -160,7 +165,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "polder runs", attributes...)
 
-	meters := metrics.New(d, readVersion().Version)
+	meters := metrics.New(d, counts, readVersion().Version)
 	// The daemon does not wait for the log.
 	unlogged := queue.New[reconcile.Event]()
 	d.Journal().Each(func(e reconcile.Event) {

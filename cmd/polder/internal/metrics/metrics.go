@@ -25,7 +25,7 @@ type Metrics struct {
 }
 
 // New makes the metrics of a daemon of that version.
-func New(d Daemon, version string) *Metrics {
+func New(d Daemon, counts Counts, version string) *Metrics {
 	m := &Metrics{
 		daemon:   d,
 		registry: prometheus.NewRegistry(),
@@ -41,7 +41,7 @@ func New(d Daemon, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(collector{d}, m.latency, build,
+	m.registry.MustRegister(collector{d}, &policies{daemon: d, counts: counts}, m.latency, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

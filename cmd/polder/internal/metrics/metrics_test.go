@@ -17,7 +17,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // fake is a daemon in a condition of the test's.
@@ -27,6 +30,14 @@ type fake struct {
 }
 
 func (f *fake) Condition() reconcile.Condition { return f.condition }
+
+// counts are counters as the kernel would tell them.
+type counts struct {
+	values map[string]nft.CounterValue
+	err    error
+}
+
+func (c counts) Read(context.Context) (map[string]nft.CounterValue, error) { return c.values, c.err }
 
 func (f *fake) Ping(ctx context.Context) error { return f.ping(ctx) }
 
@@ -48,11 +59,20 @@ func troubled() reconcile.Condition {
 			Seen:   reconcile.Notifications{RTNetlink: 80, NFTables: 90}, Relevant: reconcile.Notifications{RTNetlink: 8, NFTables: 9},
 			Lost: 10, Specs: 11, Rejected: 12, RoundTime: 1500 * time.Millisecond,
 		},
+		Policies: map[string]policy.Counter{
+			"c_db":      {Policy: &spec.Policy{Kind: spec.KindPolicy, Name: "db", Tier: "platform"}, Direction: spec.Ingress, Rule: 2, Action: spec.Deny},
+			"c_default": {Tier: &spec.Tier{Name: "default"}, Direction: spec.Egress, Action: spec.Pass},
+			"c_coming":  {Tier: &spec.Tier{Name: "coming"}, Direction: spec.Egress, Action: spec.Deny},
+		},
 	}
 }
 
+var counted = counts{values: map[string]nft.CounterValue{
+	"c_db": {Packets: 13, Bytes: 1300}, "c_default": {Packets: 14, Bytes: 1 << 60}, "c_gone": {Packets: 1, Bytes: 1},
+}}
+
 func TestMetrics(t *testing.T) {
-	m := New(&fake{condition: troubled()}, "v1.2.3")
+	m := New(&fake{condition: troubled()}, counted, "v1.2.3")
 	m.Observe(reconcile.Event{Type: reconcile.EventChanged, Cause: reconcile.CauseDrift, Took: 3 * time.Millisecond})
 	m.Observe(reconcile.Event{Type: reconcile.EventFailed, Cause: reconcile.CauseDrift, Took: time.Hour})
 	want := `
@@ -71,6 +91,11 @@ polder_notifications_relevant_total{source="nftables"} 9
 polder_notifications_relevant_total{source="rtnetlink"} 8
 polder_notifications_total{source="nftables"} 90
 polder_notifications_total{source="rtnetlink"} 80
+polder_policy_bytes_total{action="deny",direction="ingress",policy="policy db",rule="2",tier="platform"} 1300
+polder_policy_bytes_total{action="pass",direction="egress",policy="",rule="",tier="default"} 1.152921504606847e+18
+polder_policy_packets_total{action="deny",direction="ingress",policy="policy db",rule="2",tier="platform"} 13
+polder_policy_packets_total{action="pass",direction="egress",policy="",rule="",tier="default"} 14
+polder_policy_read_errors_total 0
 polder_ready 1
 polder_round_seconds_total 1.5
 polder_rounds_total{cause="drift"} 7
@@ -94,9 +119,30 @@ polder_specs_total 11
 	}
 }
 
+// A kernel that does not answer takes no other metric away.
+func TestUnreadCounters(t *testing.T) {
+	m := New(&fake{condition: troubled()}, counts{err: errors.New("no")}, "v1")
+	for _, n := range []string{"1", "2"} {
+		status, body := get(m, "/metrics")
+		if status != http.StatusOK || !strings.Contains(body, "polder_policy_read_errors_total "+n+"\n") || !strings.Contains(body, "polder_ready 1") {
+			t.Errorf("%d %s", status, body)
+		}
+		if strings.Contains(body, "polder_policy_packets_total") {
+			t.Error("counters without values")
+		}
+	}
+}
+
+// Where no policy is in force, the kernel is not asked.
+func TestNoPoliciesToCount(t *testing.T) {
+	if _, body := get(New(&fake{}, nil, "v1"), "/metrics"); !strings.Contains(body, "polder_policy_read_errors_total 0") {
+		t.Error(body)
+	}
+}
+
 // Names and help are as Prometheus' own linter wants them.
 func TestMetricsAreNamedWell(t *testing.T) {
-	families, err := New(&fake{condition: troubled()}, "v1").registry.Gather()
+	families, err := New(&fake{condition: troubled()}, counted, "v1").registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +153,7 @@ func TestMetricsAreNamedWell(t *testing.T) {
 
 // The manual lists every metric, and none that is not.
 func TestManualListsMetrics(t *testing.T) {
-	m := New(&fake{condition: troubled()}, "v1")
+	m := New(&fake{condition: troubled()}, counted, "v1")
 	m.Observe(reconcile.Event{Type: reconcile.EventChanged, Cause: reconcile.CauseDrift})
 	families, err := m.registry.Gather()
 	if err != nil {
@@ -163,7 +209,7 @@ func TestReadiness(t *testing.T) {
 		{"nothing read", reconcile.Condition{}, 503, "no spec is in force yet"},
 		{"held", reconcile.Condition{Spec: loaded, Ready: true, Held: reconcile.ModeDestroy}, 503, "held by destroy"},
 	} {
-		status, body := get(New(&fake{condition: test.condition}, "v1"), "/readyz")
+		status, body := get(New(&fake{condition: test.condition}, counts{}, "v1"), "/readyz")
 		if status != test.status || !strings.Contains(body, test.says) {
 			t.Errorf("%s: %d %s", test.name, status, body)
 		}
@@ -172,7 +218,7 @@ func TestReadiness(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	d := &fake{ping: func(context.Context) error { return nil }}
-	m := New(d, "v1")
+	m := New(d, counts{}, "v1")
 	if status, body := get(m, "/healthz"); status != 200 || body != "ok" {
 		t.Errorf("%d %s", status, body)
 	}
@@ -198,7 +244,7 @@ func TestServeEnds(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- New(&fake{}, "v1").Serve(ctx, l) }()
+	go func() { ended <- New(&fake{}, counts{}, "v1").Serve(ctx, l) }()
 	response, err := http.Get("http://" + l.Addr().String() + "/readyz")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,73 @@
+package metrics
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/poldernet/polder/nft"
+)
+
+// Counts is what metrics need of reconcile.Counts.
+type Counts interface {
+	Read(ctx context.Context) (map[string]nft.CounterValue, error)
+}
+
+// countsTimeout bounds what a scrape waits for the kernel.
+const countsTimeout = 5 * time.Second
+
+var (
+	policyLabels  = []string{"tier", "policy", "direction", "rule", "action"}
+	policyPackets = prometheus.NewDesc("polder_policy_packets_total",
+		"Packets that a rule of a policy matched, or that a tier's default action was for, in which case policy and rule are empty.", policyLabels, nil)
+	policyBytes = prometheus.NewDesc("polder_policy_bytes_total",
+		"Bytes of these packets.", policyLabels, nil)
+	policyErrors = prometheus.NewDesc("polder_policy_read_errors_total",
+		"Scrapes at which the counters of policies could not be read.", nil, nil)
+)
+
+// policies reads the counters of the policies when it is asked for metrics: in
+// between it costs nothing. There are as many values as there are rules in the
+// policies that select something on this node, whatever the traffic is.
+type policies struct {
+	daemon Daemon
+	counts Counts
+	errors atomic.Uint64
+}
+
+// Describe implements prometheus.Collector.
+func (*policies) Describe(descs chan<- *prometheus.Desc) {
+	descs <- policyPackets
+	descs <- policyBytes
+	descs <- policyErrors
+}
+
+// Collect implements prometheus.Collector. What is in the kernel and belongs to
+// no rule, because it is about to go, is left out, and so is a rule that is not
+// in the kernel yet.
+func (p *policies) Collect(values chan<- prometheus.Metric) {
+	if known := p.daemon.Condition().Policies; len(known) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+		defer cancel()
+		counted, err := p.counts.Read(ctx)
+		if err != nil {
+			p.errors.Add(1) // all other metrics are told
+		}
+		for name, v := range counted {
+			c, ok := known[name]
+			if !ok {
+				continue
+			}
+			labels := []string{c.TierName(), "", string(c.Direction), "", string(c.Action)}
+			if c.Policy != nil {
+				labels[1], labels[3] = c.Policy.ID(), strconv.Itoa(c.Rule)
+			}
+			values <- prometheus.MustNewConstMetric(policyPackets, prometheus.CounterValue, float64(v.Packets), labels...)
+			values <- prometheus.MustNewConstMetric(policyBytes, prometheus.CounterValue, float64(v.Bytes), labels...)
+		}
+	}
+	values <- prometheus.MustNewConstMetric(policyErrors, prometheus.CounterValue, float64(p.errors.Load()))
+}
