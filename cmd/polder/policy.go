@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/reconcile"
 )
 
 func newPolicyCommand(a *app) *cobra.Command {
@@ -15,7 +18,8 @@ func newPolicyCommand(a *app) *cobra.Command {
 		Use:   "policy",
 		Short: "Show the spec's policies, and who reaches whom by them",
 		Long: `policy shows the policies of the spec and what they come to. It looks at no host:
-what it says holds on every node, once the spec is applied.`,
+what it says holds on every node, once the spec is applied. Only show --counters
+looks at this one.`,
 		Example: `  polder policy show
   polder policy matrix`,
 		Args: subcommand,
@@ -26,16 +30,23 @@ what it says holds on every node, once the spec is applied.`,
 }
 
 func newPolicyShowCommand(a *app) *cobra.Command {
-	var asJSON, verbose bool
+	var asJSON, verbose, counters bool
 	cmd := &cobra.Command{
 		Use:   "show [NAME...]",
 		Short: "Show policies in the order in which they are looked at",
 		Long: `show lists the tiers and their policies in the order in which they are looked at,
 with what each selects and with its rules. The name of a NetworkPolicy is
-NAMESPACE/NAME.`,
+NAMESPACE/NAME.
+
+With --counters it also reads from the kernel of this host how many packets came
+to each rule, and for how many no rule of a tier decided, so that its default
+action did. A packet counts at every rule that it matches on its way, in both
+directions of a connection. A counter stays as long as some rule of the policy
+says the same; what selects nothing on this node is not in force here.`,
 		Example: `  polder policy show
+  polder policy show --counters
   polder policy show db --json`,
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			_, m, err := a.load(policy.Read)
 			if err != nil {
 				return err
@@ -48,12 +59,30 @@ NAMESPACE/NAME.`,
 					return fmt.Errorf("the spec has no policy named %q", name)
 				}
 			}
-			return a.show(view.NewPolicies(tiers, names...), asJSON, verbose)
+			shown := view.NewPolicies(tiers, names...)
+			if counters {
+				values, err := readCounters(cmd.Context())
+				if err != nil {
+					return err
+				}
+				shown.Count(tiers, values)
+			}
+			return a.show(shown, asJSON, verbose)
 		},
 	}
+	cmd.Flags().BoolVar(&counters, "counters", false, "show what the kernel of this host has counted; needs root (CAP_NET_ADMIN)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the policies as one line of JSON")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show all that a policy selects")
 	return cmd
+}
+
+func readCounters(ctx context.Context) (_ map[string]nft.CounterValue, err error) {
+	counts, err := reconcile.OpenCounts()
+	if err != nil {
+		return nil, err
+	}
+	defer closing(counts, &err)
+	return counts.Read(ctx)
 }
 
 func newPolicyMatrixCommand(a *app) *cobra.Command {

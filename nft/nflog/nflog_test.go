@@ -96,7 +96,9 @@ func TestDissect(t *testing.T) {
 	const syn, ack Flags = 2, 16
 	for _, f := range spec.Families {
 		from, to := client.Get(f), server.Get(f)
-		ip := func(protocol uint8, payload []byte) []byte { return packet.IP(from.Addr(), to.Addr(), protocol, payload) }
+		ip := func(protocol uint8, payload []byte) []byte {
+			return packet.IP(from.Addr(), to.Addr(), protocol, payload)
+		}
 		base := Packet{From: from.Addr(), To: to.Addr(), Whole: true}
 		ported := func(protocol uint8) Packet {
 			p := base

@@ -18,6 +18,8 @@ type Policies struct {
 	Type          string        `json:"type"` // "policies"
 	Tiers         []ShownTier   `json:"tiers"`
 	Policies      []ShownPolicy `json:"policies"`
+
+	counted bool
 }
 
 // ShownTier is a tier.
@@ -25,6 +27,8 @@ type ShownTier struct {
 	Name          string      `json:"name"`
 	Order         float64     `json:"order"`
 	DefaultAction spec.Action `json:"default_action"`
+	// Defaults are there where counters were asked for.
+	Defaults []ShownDefault `json:"defaults,omitempty"`
 }
 
 // ShownPolicy is a policy with its rules and with what it selects.
@@ -47,6 +51,8 @@ type ShownRule struct {
 	Action spec.Action `json:"action"`
 	Text   string      `json:"text"`
 	Range  *Range      `json:"range,omitempty"`
+	// Counted is there where counters were asked for.
+	Counted *Counted `json:"counted,omitempty"`
 }
 
 // NewPolicies is the model of tiers and of those of their policies that have a
@@ -100,16 +106,19 @@ func (m Policies) WriteText(w io.Writer, t Text) error {
 			b.WriteString("\n")
 		}
 		fmt.Fprintf(&b, "%s  %s\n", t.bold("tier "+tier.Name), t.faint(fmt.Sprintf("order %s, default action %s", orderText(&tier.Order), tier.DefaultAction)))
+		for _, d := range tier.Defaults {
+			fmt.Fprintf(&b, "  %-7s %s%s\n", d.Direction, tier.DefaultAction, m.counts(d.Counted, t))
+		}
 		for _, p := range m.Policies {
 			if p.Tier == tier.Name {
-				p.writeText(&b, t)
+				p.writeText(&b, t, m.counts)
 			}
 		}
 	}
 	return flush(w, &b)
 }
 
-func (p ShownPolicy) writeText(b *bytes.Buffer, t Text) {
+func (p ShownPolicy) writeText(b *bytes.Buffer, t Text, counts func(*Counted, Text) string) {
 	notes := []string{"order " + orderText(p.Order)}
 	if p.Range != nil {
 		notes = append(notes, fmt.Sprintf("%s:%d", p.Range.Filename, p.Range.Start.Line))
@@ -125,7 +134,7 @@ func (p ShownPolicy) writeText(b *bytes.Buffer, t Text) {
 			fmt.Fprintf(b, "    %-7s     %s\n", d, t.faint("no rules"))
 		}
 		for _, r := range rules {
-			fmt.Fprintf(b, "    %-7s %2d  %s\n", d, r.Number, r.Text)
+			fmt.Fprintf(b, "    %-7s %2d  %s%s\n", d, r.Number, r.Text, counts(r.Counted, t))
 		}
 	}
 }

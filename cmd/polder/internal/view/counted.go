@@ -1,0 +1,76 @@
+package view
+
+import (
+	"fmt"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
+)
+
+// Counted is what a node's kernel has counted. It is absent where it counts
+// nothing: the rule is not in force there, or was not asked about.
+type Counted struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// ShownDefault is what a tier's default action was for, in a direction.
+type ShownDefault struct {
+	Direction spec.Direction `json:"direction"`
+	Counted   *Counted       `json:"counted,omitempty"`
+}
+
+// Count adds what the kernel has counted, by the counters' names there.
+func (m *Policies) Count(tiers []policy.Tier, values map[string]nft.CounterValue) {
+	m.counted = true
+	counted := func(c policy.Counter) *Counted {
+		if v, ok := values[c.Name()]; ok {
+			return &Counted{v.Packets, v.Bytes}
+		}
+		return nil
+	}
+	shown := make(map[string]*ShownPolicy, len(m.Policies))
+	for i := range m.Policies {
+		p := &m.Policies[i]
+		shown[string(p.Kind)+" "+p.Name] = p
+	}
+	for i, t := range tiers {
+		for _, d := range spec.Directions {
+			m.Tiers[i].Defaults = append(m.Tiers[i].Defaults, ShownDefault{d, counted(policy.DefaultCounter(t.Tier, d))})
+		}
+		for _, s := range t.Policies {
+			p := shown[s.ID()]
+			if p == nil {
+				continue // its name was not given
+			}
+			for _, of := range []struct {
+				rules     []ShownRule
+				direction spec.Direction
+			}{{p.Ingress, spec.Ingress}, {p.Egress, spec.Egress}} {
+				counters := policy.Counters(s.Policy, of.direction)
+				for j := range of.rules {
+					of.rules[j].Counted = counted(counters[j])
+				}
+			}
+		}
+	}
+}
+
+// counts is what was counted, behind what it was counted of.
+func (m *Policies) counts(c *Counted, t Text) string {
+	switch {
+	case !m.counted:
+		return ""
+	case c == nil:
+		return "  " + t.faint("(not in force here)")
+	}
+	return fmt.Sprintf("  (%s, %s)", count64(c.Packets, "packet"), count64(c.Bytes, "byte"))
+}
+
+func count64(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
