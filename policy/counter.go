@@ -49,6 +49,15 @@ func (c Counter) Subject() string {
 	return ""
 }
 
+// Isolating is the first policy of a tier that isolates an endpoint in a
+// direction, and so brings it the tier's default action; nil if none does.
+func (m *Model) Isolating(t *spec.Tier, d spec.Direction, e *spec.Endpoint) *spec.Policy {
+	for _, s := range m.stages(d, func(p *spec.Policy) bool { return p.Tier == t.Name && m.selects(p, e) }) {
+		return s.policies[0]
+	}
+	return nil
+}
+
 // TierName is the tier in which it counts.
 func (c Counter) TierName() string {
 	switch {

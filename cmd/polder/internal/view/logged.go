@@ -31,7 +31,10 @@ type Logged struct {
 	Policy    string          `json:"policy,omitempty"` // likewise
 	Direction spec.Direction  `json:"direction,omitempty"`
 	Rule      int             `json:"rule,omitempty"` // from 1; absent for a tier's default action
-	Range     *Range          `json:"range,omitempty"`
+	// Range is that of the rule. For a tier's default action, it is that of the
+	// first policy that brings it to the endpoint, which is IsolatedBy.
+	Range      *Range `json:"range,omitempty"`
+	IsolatedBy string `json:"isolated_by,omitempty"`
 	// Reply says that the packet goes from the connection's server, To, to its
 	// client, From.
 	Reply bool       `json:"reply"`
@@ -84,7 +87,9 @@ func NewLogged(m nflog.Message, counters map[string]policy.Counter, model *polic
 	l.From, l.To = newLoggedEnd(model, p.From, p.FromPort), newLoggedEnd(model, p.To, p.ToPort)
 	if m.Reply {
 		l.From, l.To = l.To, l.From
+		p.From, p.To = p.To, p.From
 	}
+	l.isolated(counters[m.Prefix], model, p)
 	l.What = LoggedWhat{
 		Protocol: strings.TrimPrefix(spec.Service{Protocol: p.Protocol}.String(), "*/"),
 		Fragment: p.Fragment, Cut: !p.Whole && !p.Fragment,
@@ -97,6 +102,20 @@ func NewLogged(m nflog.Message, counters map[string]policy.Counter, model *polic
 		l.What.Flags = p.Flags.Names()
 	}
 	return l
+}
+
+// isolated finds why a tier's default action was for a packet.
+func (l *Logged) isolated(c policy.Counter, model *policy.Model, p nflog.Packet) {
+	subject := model.Endpoint(p.To)
+	if c.Direction == spec.Egress {
+		subject = model.Endpoint(p.From)
+	}
+	if c.Tier == nil || subject == nil {
+		return
+	}
+	if by := model.Isolating(c.Tier, c.Direction, subject); by != nil {
+		l.IsolatedBy, l.Range = by.ID(), newRange(by.Range)
+	}
 }
 
 func newLoggedEnd(model *policy.Model, a netip.Addr, port uint16) LoggedEnd {
@@ -128,6 +147,9 @@ func (l Logged) WriteText(w io.Writer, t Text) error {
 		fmt.Fprintf(&b, "%s  %s %s", action, l.subject, l.Direction)
 		if l.Rule > 0 {
 			fmt.Fprintf(&b, " %d", l.Rule)
+		}
+		if l.IsolatedBy != "" {
+			fmt.Fprintf(&b, " of %s", l.IsolatedBy)
 		}
 		if l.Range != nil {
 			b.WriteString(t.faint(fmt.Sprintf(" (%s:%d)", l.Range.Filename, l.Range.Start.Line)))
