@@ -266,16 +266,28 @@ func (c *compiler) otherwise(s side, g stage, next nft.Verdict) []nft.Rule {
 // all of a flood. It is the same one for all who come by the counter, so that
 // they have one limit.
 func (c *compiler) logs(n Counter, counts bool) string {
+	e := c.m.spec.Enforcement
+	comment := nft.Comment(n.Subject() + " logs")
+	log := func(prefix string) nft.Log { return nft.Log{Group: e.LogGroup, Prefix: prefix, Snaplen: logSnaplen} }
+	report := c.named("log", []nft.Rule{
+		nft.NewRule(comment, nft.CTDirection(nft.Reply), nft.Do(log(n.Name()+replySuffix), nft.Return)),
+		nft.NewRule(comment, nft.Do(log(n.Name()))),
+	})
 	var exprs []nft.Expr
 	if counts {
 		exprs = append(exprs, nft.CounterRef{Name: c.counter(n)})
 	}
-	e := c.m.spec.Enforcement
-	exprs = append(exprs,
-		nft.Limit{Rate: uint64(e.LogRate), Unit: nft.PerSecond, Burst: uint32(e.LogRate)},
-		nft.Log{Group: e.LogGroup, Prefix: n.Name(), Snaplen: logSnaplen})
-	return c.named("log", []nft.Rule{nft.NewRule(nft.Comment(n.Subject()+" logs"), nft.Do(exprs...))})
+	exprs = append(exprs, nft.Limit{Rate: uint64(e.LogRate), Unit: nft.PerSecond, Burst: uint32(e.LogRate)}, nft.Goto(report))
+	return c.named("log", []nft.Rule{nft.NewRule(comment, nft.Do(exprs...))})
 }
+
+// replySuffix is behind the counter's name in what is logged of packets that go
+// from a connection's server to its client. A packet does not say so itself.
+const replySuffix = " reply"
+
+// Logged reads the prefix of what the rules log: the name of a counter, and
+// whether the packet goes from its connection's server to the client.
+func Logged(prefix string) (counter string, reply bool) { return strings.CutSuffix(prefix, replySuffix) }
 
 // logSnaplen is how much of a packet is reported, in bytes: the headers, with
 // room for options and extension headers.

@@ -76,20 +76,17 @@ func (w *watcher) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closing(l, &err)
-	if err := w.greet(config.Spec, l); err != nil {
+	if err := w.greet(config.Spec); err != nil {
 		return err
 	}
 	return w.follow(ctx, l)
 }
 
 // greet says that it listens, and why nothing might come.
-func (w *watcher) greet(s *spec.Spec, l *nflog.Listener) error {
+func (w *watcher) greet(s *spec.Spec) error {
 	text := fmt.Sprintf("Listening to NFLOG group %d.\n", w.group)
 	if !s.Enforcement.LogDrops && !w.logs() {
 		text += "The spec logs nothing: no rule has the action log, and log_drops is off.\n"
-	}
-	if !l.Tracks() {
-		text += "Without the kernel's module nf_conntrack_netlink, replies are shown as if they were requests.\n"
 	}
 	_, err := fmt.Fprint(w.err, text)
 	return err
@@ -146,7 +143,8 @@ const filesEvery = time.Second
 // refresh takes the spec as the files have it now. While they have errors, the
 // spec from before stays.
 func (w *watcher) refresh(prefix string, now time.Time) {
-	if _, known := w.counters[prefix]; known && now.Sub(w.looked) < filesEvery {
+	name, _ := policy.Logged(prefix)
+	if _, known := w.counters[name]; known && now.Sub(w.looked) < filesEvery {
 		return
 	}
 	w.looked = now

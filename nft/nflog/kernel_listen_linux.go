@@ -30,8 +30,7 @@ const (
 
 	copyPacket = 2
 
-	flagSequence  = 1
-	flagConntrack = 4
+	flagSequence = 1
 )
 
 // readBuffer is the receive buffer of a Listener in bytes, some thousands of
@@ -43,7 +42,6 @@ const readBuffer = 4 << 20
 type Listener struct {
 	conn    *netlink.Conn
 	pending []netlink.Message
-	tracks  bool
 }
 
 // Listen begins to listen, in the network namespace of the calling thread.
@@ -73,16 +71,6 @@ func (l *Listener) bind(group uint16) error {
 	if err := l.conn.SetReadBuffer(readBuffer); err != nil {
 		return err
 	}
-	// The kernel looks at the flags first: if it refuses them, nothing is bound.
-	err := l.configure(group, flagSequence|flagConntrack)
-	if l.tracks = err == nil; l.tracks || errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	return l.configure(group, flagSequence)
-}
-
-// configure binds the socket to the group.
-func (l *Listener) configure(group, flags uint16) error {
 	data, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: cfgCmd, Data: []byte{cmdBind}},
 		// What is copied of a packet the rule says.
@@ -90,7 +78,7 @@ func (l *Listener) configure(group, flags uint16) error {
 		// Each packet is sent at once. By default a hundred are collected, for a
 		// second at most.
 		{Type: cfgThreshold, Data: binary.BigEndian.AppendUint32(nil, 1)},
-		{Type: cfgFlags, Data: binary.BigEndian.AppendUint16(nil, flags)},
+		{Type: cfgFlags, Data: binary.BigEndian.AppendUint16(nil, flagSequence)},
 	})
 	if err != nil {
 		return err
@@ -119,10 +107,6 @@ func (l *Listener) configure(group, flags uint16) error {
 		}
 	}
 }
-
-// Tracks says that Message.Reply is known. Without the kernel's module
-// nf_conntrack_netlink it is not.
-func (l *Listener) Tracks() bool { return l.tracks }
 
 // Close ends listening. A call of Next that waits returns an error.
 func (l *Listener) Close() error { return l.conn.Close() }

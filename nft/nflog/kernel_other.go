@@ -18,9 +18,6 @@ type Listener struct{}
 // Listen fails: there is no NFLOG here.
 func Listen(uint16) (*Listener, error) { return nil, errNotLinux }
 
-// Tracks is false.
-func (*Listener) Tracks() bool { return false }
-
 // Close does nothing.
 func (*Listener) Close() error { return nil }
 

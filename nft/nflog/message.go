@@ -15,9 +15,6 @@ type Message struct {
 	Time   time.Time // when the packet came in; zero: it did not come in
 	// Sequence numbers the messages of a group. Where one is missing, it was lost.
 	Sequence uint32
-	// Reply says that the packet goes from the server of its connection to the
-	// client, as far as is known: see Listener.Tracks.
-	Reply bool
 	// Payload is the beginning of the packet, from its network header on.
 	Payload []byte
 }
@@ -31,7 +28,6 @@ const (
 	nfulaPayload   = 9
 	nfulaPrefix    = 10
 	nfulaSeq       = 12
-	nfulaCTInfo    = 19
 )
 
 const (
@@ -40,9 +36,6 @@ const (
 	// nlaTypeMask takes NLA_F_NESTED and NLA_F_NET_BYTEORDER off an attribute's
 	// type.
 	nlaTypeMask = 0x3fff
-	// ctIsReply is IP_CT_IS_REPLY: from this number of enum ip_conntrack_info on,
-	// a packet is of the reply direction. Without a connection there is no number.
-	ctIsReply = 3
 )
 
 // decode reads NFULNL_MSG_PACKET behind its nlmsghdr. It does not trust the
@@ -69,7 +62,7 @@ func decode(b []byte) (Message, error) {
 }
 
 func (m *Message) attribute(kind uint16, data []byte) error {
-	length := map[uint16]int{nfulaTimestamp: 16, nfulaSeq: 4, nfulaCTInfo: 4}[kind]
+	length := map[uint16]int{nfulaTimestamp: 16, nfulaSeq: 4}[kind]
 	if len(data) < length {
 		return ErrShort
 	}
@@ -83,8 +76,6 @@ func (m *Message) attribute(kind uint16, data []byte) error {
 		m.Prefix, _, _ = strings.Cut(string(data), "\x00")
 	case nfulaSeq:
 		m.Sequence = binary.BigEndian.Uint32(data)
-	case nfulaCTInfo:
-		m.Reply = binary.BigEndian.Uint32(data) >= ctIsReply
 	}
 	return nil
 }

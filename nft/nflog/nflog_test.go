@@ -32,15 +32,12 @@ func encode(m Message) []byte {
 		b = append(b, attribute(nfulaTimestamp, binary.BigEndian.AppendUint64(t, uint64(m.Time.Nanosecond()/1000)))...)
 	}
 	b = append(b, attribute(nfulaSeq, binary.BigEndian.AppendUint32(nil, m.Sequence))...)
-	if m.Reply {
-		b = append(b, attribute(nfulaCTInfo, []byte{0, 0, 0, 3})...)
-	}
 	b = append(b, attribute(nfulaPrefix, append([]byte(m.Prefix), 0))...)
 	return append(b, attribute(nfulaPayload, m.Payload)...)
 }
 
 func sample() Message {
-	return Message{Prefix: "c_db_ingress_0123456789ab", Time: time.Unix(1_795_420_329, 250_000_000), Sequence: 7, Reply: true, Payload: []byte{1, 2, 3, 4}}
+	return Message{Prefix: "c_db_ingress_0123456789ab", Time: time.Unix(1_795_420_329, 250_000_000), Sequence: 7, Payload: []byte{1, 2, 3, 4}}
 }
 
 func TestDecode(t *testing.T) {
@@ -72,7 +69,7 @@ func FuzzDecode(f *testing.F) {
 		if m.Time.Unix() < 0 || len(m.Payload) > 0xfff0 || len(m.Prefix) > 0xfff0 {
 			return // no such attribute can be written
 		}
-		if again, err := decode(encode(m)); err != nil || again.Prefix != m.Prefix || !slices.Equal(again.Payload, m.Payload) || again.Sequence != m.Sequence || again.Reply != m.Reply || !again.Time.Equal(m.Time) {
+		if again, err := decode(encode(m)); err != nil || again.Prefix != m.Prefix || !slices.Equal(again.Payload, m.Payload) || again.Sequence != m.Sequence || !again.Time.Equal(m.Time) {
 			t.Errorf("%+v became %+v, %v", m, again, err)
 		}
 	})

@@ -69,11 +69,13 @@ type LoggedWhat struct {
 // NewLogged is the model of a message, by the rules that there are and those who
 // have its addresses. Now is for messages that do not say when they were sent.
 func NewLogged(m nflog.Message, counters map[string]policy.Counter, model *policy.Model, now time.Time) Logged {
-	l := Logged{FormatVersion: FormatVersion, Type: "logged", Time: m.Time, Prefix: m.Prefix, Reply: m.Reply}
+	name, reply := policy.Logged(m.Prefix)
+	c, known := counters[name]
+	l := Logged{FormatVersion: FormatVersion, Type: "logged", Time: m.Time, Prefix: m.Prefix, Reply: known && reply}
 	if m.Time.IsZero() {
 		l.Time = now
 	}
-	if c, ok := counters[m.Prefix]; ok {
+	if known {
 		l.Action, l.Tier, l.Direction, l.Rule, l.Range, l.subject = c.Action, c.TierName(), c.Direction, c.Rule, newRange(c.Range), c.Subject()
 		if c.Policy != nil {
 			l.Kind, l.Policy = c.Policy.Kind, c.Policy.Name
@@ -85,11 +87,11 @@ func NewLogged(m nflog.Message, counters map[string]policy.Counter, model *polic
 		return l
 	}
 	l.From, l.To = newLoggedEnd(model, p.From, p.FromPort), newLoggedEnd(model, p.To, p.ToPort)
-	if m.Reply {
+	if l.Reply {
 		l.From, l.To = l.To, l.From
 		p.From, p.To = p.To, p.From
 	}
-	l.isolated(counters[m.Prefix], model, p)
+	l.isolated(c, model, p)
 	l.What = LoggedWhat{
 		Protocol: strings.TrimPrefix(spec.Service{Protocol: p.Protocol}.String(), "*/"),
 		Fragment: p.Fragment, Cut: !p.Whole && !p.Fragment,

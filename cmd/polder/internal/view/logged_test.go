@@ -98,7 +98,7 @@ func TestLogged(t *testing.T) {
 	for _, message := range []nflog.Message{
 		{Prefix: log, Time: at, Payload: tcp(web, db, 2)},
 		{Prefix: deny, Time: at, Payload: tcp(web6, db6, 2)},
-		{Prefix: log, Time: at, Payload: tcp(db, web, 18), Reply: true},
+		{Prefix: log + " reply", Time: at, Payload: tcp(db, web, 18)},
 		{Prefix: other, Time: at, Payload: packet.NewUDP(stranger, dns, nil)},
 		{Prefix: other, Time: at, Payload: packet.IP(netip.MustParseAddr("2001:db8::11"), db6.Addr(), packet.ICMPv6, packet.Echo(spec.IPv6, 1, 1, nil))},
 		{Prefix: other, Time: at, Payload: packet.IP(web.Addr(), db.Addr(), packet.SCTP, packet.NewSCTPInit(1, 2, nil))},
@@ -106,7 +106,7 @@ func TestLogged(t *testing.T) {
 		{Prefix: other, Time: at, Payload: packet.IP(web.Addr(), db.Addr(), 47, nil)},
 		{Prefix: other, Time: at, Payload: fragment},
 		{Prefix: log, Time: at, Payload: tcp(web, db, 2)[:30]},
-		{Prefix: "iptables ", Payload: tcp(web, db, 2)},
+		{Prefix: "iptables reply", Payload: tcp(web, db, 2)},
 		{Prefix: log, Time: at, Payload: []byte{0x45}},
 	} {
 		model := NewLogged(message, m.Counters(), m, at)
