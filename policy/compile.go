@@ -287,7 +287,9 @@ const replySuffix = " reply"
 
 // Logged reads the prefix of what the rules log: the name of a counter, and
 // whether the packet goes from its connection's server to the client.
-func Logged(prefix string) (counter string, reply bool) { return strings.CutSuffix(prefix, replySuffix) }
+func Logged(prefix string) (counter string, reply bool) {
+	return strings.CutSuffix(prefix, replySuffix)
+}
 
 // logSnaplen is how much of a packet is reported, in bytes: the headers, with
 // room for options and extension headers.

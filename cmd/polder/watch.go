@@ -110,12 +110,12 @@ type source interface {
 // follow prints until ctx ends.
 func (w *watcher) follow(ctx context.Context, from source) error {
 	var next uint32 // sequence number; the first of a listener is 0
-	for {
+	for ctx.Err() == nil {
 		m, err := from.Next(ctx)
 		now := time.Now()
 		switch {
 		case ctx.Err() != nil:
-			return nil // it is how one stops following
+			err = nil // it is how one stops following
 		case errors.Is(err, nflog.ErrLost):
 			err = w.print(view.NewMissed(0, now))
 		case err == nil:
@@ -132,6 +132,7 @@ func (w *watcher) follow(ctx context.Context, from source) error {
 			return err
 		}
 	}
+	return nil
 }
 
 func (w *watcher) print(model view.Printable) error { return w.show(model, w.asJSON, false) }

@@ -64,14 +64,17 @@ func (n node) listen(group uint16) *Listener {
 func (n node) send(to string, count, length int) {
 	n.t.Helper()
 	err := n.Do(func() error {
-		c, err := net.Dial("udp", to)
+		// The port is closed. On a connected socket, what comes back for one
+		// datagram would be the error of the next.
+		c, err := net.ListenPacket("udp", ":0")
 		if err != nil {
 			return err
 		}
 		defer c.Close()
 		for range count {
-			// The port is closed: what came back for one is the error of the next.
-			_, _ = c.Write(bytes.Repeat([]byte("x"), length))
+			if _, err := c.WriteTo(bytes.Repeat([]byte("x"), length), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(to))); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
