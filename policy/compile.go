@@ -312,15 +312,15 @@ func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
 			rules = append(rules, c.logged(comment, counters[i], peers, services)...)
 			continue
 		}
-		verdict := nft.Drop
+		counter := c.counter(counters[i])
+		do := nft.Do(nft.CounterRef{Name: counter}, nft.Drop)
 		switch r.Action {
 		case spec.Allow:
-			verdict = s.allowed()
+			do = nft.Do(nft.CounterRef{Name: counter}, s.allowed())
 		case spec.Pass:
-			verdict = next
+			do = nft.Do(nft.CounterRef{Name: counter}, next)
 		case spec.Deny, spec.Log:
 		}
-		do := nft.Do(nft.CounterRef{Name: c.counter(counters[i])}, verdict)
 		for _, peer := range peers {
 			c.use(peer.set, s, r.Action)
 			for _, service := range services {
