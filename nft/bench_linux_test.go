@@ -87,3 +87,23 @@ func BenchmarkSet(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCounters reads all counters of a table, as a scrape does.
+func BenchmarkCounters(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("counters=%d", n), func(b *testing.B) {
+			k := newKernel(b)
+			t := Table{Family: INet, Name: TableName}
+			for i := range n {
+				t.Counters = append(t.Counters, fmt.Sprintf("c_policy-%d_ingress_0123456789ab", i))
+			}
+			k.apply(t)
+			measure(b, unix.RUSAGE_SELF, func() {
+				values, err := k.w.reader.Counters(context.Background(), t.ID())
+				if err != nil || len(values) != n {
+					b.Fatal(len(values), err)
+				}
+			})
+		})
+	}
+}
