@@ -98,13 +98,13 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	counts, err := reconcile.OpenCounts()
-	if err != nil {
-		return errors.Join(err, commands.Close())
-	}
-	defer closing(counts, &err)
 	var scrapes net.Listener
+	var counts *reconcile.Counts
 	if address != "" {
+		if counts, err = reconcile.OpenCounts(); err != nil {
+			return errors.Join(err, commands.Close())
+		}
+		defer closing(counts, &err)
 		if scrapes, err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
 			return errors.Join(fmt.Errorf("serving metrics: %w", err), commands.Close())
 		}
