@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/poldernet/polder/spec"
+import (
+	"slices"
+
+	"github.com/poldernet/polder/spec"
+)
 
 // Tier is a tier with its policies, in the order in which they are looked at.
 type Tier struct {
@@ -13,6 +17,13 @@ type Selected struct {
 	*spec.Policy
 	Endpoints     []*spec.Endpoint
 	HostEndpoints []*spec.HostEndpoint
+}
+
+// On is the policy with what it selects on one node.
+func (s Selected) On(node string) Selected {
+	s.Endpoints = slices.DeleteFunc(slices.Clone(s.Endpoints), func(e *spec.Endpoint) bool { return e.Node != node })
+	s.HostEndpoints = slices.DeleteFunc(slices.Clone(s.HostEndpoints), func(h *spec.HostEndpoint) bool { return h.Node != node })
+	return s
 }
 
 // Tiers are all tiers, in their order.

@@ -36,7 +36,7 @@ func newPolicyShowCommand(a *app) *cobra.Command {
 		Short: "Show policies in the order in which they are looked at",
 		Long: `show lists the tiers and their policies in the order in which they are looked at,
 with what each selects and with its rules. The name of a NetworkPolicy is
-NAMESPACE/NAME.
+NAMESPACE/NAME. With --node it shows what they select on that node.
 
 With --counters it also reads from the kernel of this host how many packets came
 to each rule, and for how many no rule of a tier decided, so that its default
@@ -47,7 +47,7 @@ says the same; what selects nothing on this node is not in force here.`,
   polder policy show --counters
   polder policy show db --json`,
 		RunE: func(cmd *cobra.Command, names []string) error {
-			_, m, err := a.load(policy.Read)
+			config, m, err := a.load(policy.Read)
 			if err != nil {
 				return err
 			}
@@ -59,7 +59,18 @@ says the same; what selects nothing on this node is not in force here.`,
 					return fmt.Errorf("the spec has no policy named %q", name)
 				}
 			}
+			if a.node != "" {
+				if config.Spec.Node(a.node) == nil {
+					return fmt.Errorf("the spec has no node %q", a.node)
+				}
+				for _, t := range tiers {
+					for i := range t.Policies {
+						t.Policies[i] = t.Policies[i].On(a.node)
+					}
+				}
+			}
 			shown := view.NewPolicies(tiers, names...)
+			shown.Node = a.node
 			if counters {
 				values, err := readCounters(cmd.Context())
 				if err != nil {

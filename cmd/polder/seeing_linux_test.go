@@ -403,7 +403,7 @@ func (w *watched) counters() map[string]nft.CounterValue {
 	return found
 }
 
-// nftCounters are the counters that nft(8) lists.
+// nftCounters are the counters of policies that nft(8) lists.
 func (w *watched) nftCounters() map[string]nft.CounterValue {
 	w.t.Helper()
 	out, err := w.Node("n1").Command(w.t.Context(), "nft", "-j", "list", "counters", "table", "inet", "polder").Output()
@@ -423,7 +423,7 @@ func (w *watched) nftCounters() map[string]nft.CounterValue {
 	}
 	found := map[string]nft.CounterValue{}
 	for _, o := range listed.NFTables {
-		if o.Counter != nil {
+		if o.Counter != nil && strings.HasPrefix(o.Counter.Name, "c_") {
 			found[o.Counter.Name] = nft.CounterValue{Packets: o.Counter.Packets, Bytes: o.Counter.Bytes}
 		}
 	}

@@ -15,7 +15,8 @@ import (
 // order in which they are looked at.
 type Policies struct {
 	FormatVersion string        `json:"format_version"`
-	Type          string        `json:"type"` // "policies"
+	Type          string        `json:"type"`           // "policies"
+	Node          string        `json:"node,omitempty"` // on which is what is selected; absent: on any
 	Tiers         []ShownTier   `json:"tiers"`
 	Policies      []ShownPolicy `json:"policies"`
 
@@ -111,20 +112,20 @@ func (m Policies) WriteText(w io.Writer, t Text) error {
 		}
 		for _, p := range m.Policies {
 			if p.Tier == tier.Name {
-				p.writeText(&b, t, m.counts)
+				p.writeText(&b, t, &m)
 			}
 		}
 	}
 	return flush(w, &b)
 }
 
-func (p ShownPolicy) writeText(b *bytes.Buffer, t Text, counts func(*Counted, Text) string) {
+func (p ShownPolicy) writeText(b *bytes.Buffer, t Text, m *Policies) {
 	notes := []string{"order " + orderText(p.Order)}
 	if p.Range != nil {
 		notes = append(notes, fmt.Sprintf("%s:%d", p.Range.Filename, p.Range.Start.Line))
 	}
 	fmt.Fprintf(b, "  %s  %s\n", t.bold(string(p.Kind)+" "+p.Name), t.faint(strings.Join(notes, ", ")))
-	fmt.Fprintf(b, "    selects %s\n", p.selected(t))
+	fmt.Fprintf(b, "    selects %s\n", p.selected(t, m.Node))
 	for _, d := range p.Types {
 		rules := p.Ingress
 		if d == spec.Egress {
@@ -134,19 +135,21 @@ func (p ShownPolicy) writeText(b *bytes.Buffer, t Text, counts func(*Counted, Te
 			fmt.Fprintf(b, "    %-7s     %s\n", d, t.faint("no rules"))
 		}
 		for _, r := range rules {
-			fmt.Fprintf(b, "    %-7s %2d  %s%s\n", d, r.Number, r.Text, counts(r.Counted, t))
+			fmt.Fprintf(b, "    %-7s %2d  %s%s\n", d, r.Number, r.Text, m.counts(r.Counted, t))
 		}
 	}
 }
 
 // selected lists what the policy selects, the first few of many.
-func (p ShownPolicy) selected(t Text) string {
+func (p ShownPolicy) selected(t Text, node string) string {
 	const most = 8
 	list := append([]string{}, p.Endpoints...)
 	for _, h := range p.HostEndpoints {
 		list = append(list, "host endpoint "+h)
 	}
 	switch {
+	case len(list) == 0 && node != "":
+		return t.faint("nothing on " + node)
 	case len(list) == 0:
 		return t.warn("nothing")
 	case len(list) > most && !t.Verbose:
