@@ -67,9 +67,9 @@ func (f firewall) iptables(name string, way iptables) variant {
 // written are the lines for `ipset restore` and for `iptables-restore`.
 func (f firewall) written(at site, withSets bool) (string, string) {
 	var sets, rules strings.Builder
-	service := fmt.Sprintf("-p udp --dport %d -j ACCEPT", allowedPort)
+	service := func(port int) string { return fmt.Sprintf("-p udp --dport %d -j ACCEPT", port) }
 	for i := range f.elsewhere {
-		fmt.Fprintf(&rules, "-A FORWARD -s %s -d %s %s\n", peer(i), other(i%otherPods), service)
+		fmt.Fprintf(&rules, "-A FORWARD -s %s -d %s %s\n", peer(i), other(i%otherPods), service(allowedPort))
 	}
 	var subjects []string
 	for i := range f.others {
@@ -106,11 +106,11 @@ func (f firewall) written(at site, withSets bool) (string, string) {
 				for _, a := range from {
 					fmt.Fprintf(&sets, "add in%d %s\n", k, a)
 				}
-				fmt.Fprintf(&rules, "-A FORWARD %s -m set --match-set in%d src %s\n", subject, k, service)
+				fmt.Fprintf(&rules, "-A FORWARD %s -m set --match-set in%d src %s\n", subject, k, service(f.port(k)))
 				continue
 			}
 			for _, a := range from {
-				fmt.Fprintf(&rules, "-A FORWARD -s %s %s %s\n", a, subject, service)
+				fmt.Fprintf(&rules, "-A FORWARD -s %s %s %s\n", a, subject, service(f.port(k)))
 			}
 		}
 	}

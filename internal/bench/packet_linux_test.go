@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/poldernet/polder/spec"
@@ -47,6 +48,11 @@ var curves = []struct {
 		{"10", firewall{rules: times(10, rule{members: 10})}, nil},
 		{"100", firewall{rules: times(100, rule{members: 10})}, both},
 	}},
+	{"rules of the pod, each for a port", []point{
+		{"1", firewall{rules: times(1, rule{members: 10}), apart: true}, nil},
+		{"10", firewall{rules: times(10, rule{members: 10}), apart: true}, nil},
+		{"100", firewall{rules: times(100, rule{members: 10}), apart: true}, ipsets},
+	}},
 	{"prefixes in a rule", []point{
 		{"1", firewall{rules: times(1, rule{prefixes: 1})}, nil},
 		{"100", firewall{rules: times(1, rule{prefixes: 100})}, nil},
@@ -85,6 +91,23 @@ func BenchmarkPacketCost(b *testing.B) {
 					}
 				}
 			}
+			report(b, variants, measure(b, variants))
+		})
+	}
+}
+
+// BenchmarkPacketSteps is where a packet's time goes in polder's ruleset: the
+// forward hook's chain cut off after each of its rules, for both ends isolated.
+func BenchmarkPacketSteps(b *testing.B) {
+	for _, family := range spec.Families {
+		b.Run(fmt.Sprint(family), func(b *testing.B) {
+			f := firewall{rules: times(1, rule{members: 10}), family: family, both: true}
+			chains := f.compile(site{variant: variant{family: family}}).Table.Chains
+			variants := []variant{{name: "base", family: family}, {name: "base again", family: family}, {name: "no br_netfilter", family: family, bare: true}, f.begun("hook", 0)}
+			for i, r := range chains[slices.IndexFunc(chains, forwards)].Rules {
+				variants = append(variants, f.begun(fmt.Sprintf("%d %s", i+1, r.Comment), i+1))
+			}
+			variants = append(variants, f.polder("all"))
 			report(b, variants, measure(b, variants))
 		})
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -23,9 +24,10 @@ type firewall struct {
 	// them, and each lets one address in at one port.
 	elsewhere int
 	others    int // pods of the node that have b's policies
-	// rules let in, at allowedPort, those that each of them names. a is in the
-	// last one, behind all others that it names.
+	// rules let in those that each of them names. a is in the last one, behind
+	// all others that it names, at allowedPort.
 	rules []rule
+	apart bool // each of the rules is for a port of its own
 	both  bool // a's egress is judged as well
 	keep  bool // open connections are kept
 	v4    bool // pods have no IPv6 address
@@ -102,7 +104,7 @@ func (f firewall) policies(at site) *spec.Spec {
 		for i := range r.members {
 			add(fmt.Sprintf("peer%d-%d", k, i), "far", peer(named.members+i), map[string]string{in: ""})
 		}
-		rule := spec.Rule{Action: spec.Allow, Peers: []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: selector.Has(in)}}}, Services: port(allowedPort)}
+		rule := spec.Rule{Action: spec.Allow, Peers: []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: selector.Has(in)}}}, Services: port(f.port(k))}
 		for i := range r.prefixes {
 			rule.Peers = append(rule.Peers, spec.Peer{Block: &spec.Block{CIDR: outside(named.prefixes + i)}})
 		}
@@ -123,26 +125,45 @@ func (f firewall) policies(at site) *spec.Spec {
 	return sp
 }
 
+// port is that of the kth rule.
+func (f firewall) port(k int) int {
+	if f.apart {
+		return allowedPort + 10*(len(f.rules)-1-k) // never deniedPort
+	}
+	return allowedPort
+}
+
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // polder is the firewall by polder.
-func (f firewall) polder(name string) variant { return f.edited(name, func(t nft.Table) nft.Table { return t }) }
-
-// edited is polder's ruleset with something changed in it.
-func (f firewall) edited(name string, edit func(nft.Table) nft.Table) variant {
+func (f firewall) polder(name string) variant {
 	return variant{
 		name: name, family: f.family,
-		rules: func(at site) error { return commit(edit(f.compile(at).Table)) },
+		rules: func(at site) error { return commit(f.compile(at).Table) },
 		decided: func(at site) error {
 			for name, c := range f.compile(at).Counters {
 				if c.Policy != nil && c.Policy.Name == "b" && c.Rule == len(f.rules) {
 					return counted(name)
 				}
 			}
-			return fmt.Errorf("the last rule has no counter")
+			return errors.New("the last rule has no counter")
 		},
 	}
 }
+
+// begun is what is left of polder's ruleset if the forward hook's chain ends
+// after its first n rules.
+func (f firewall) begun(name string, n int) variant {
+	return variant{name: name, family: f.family, open: true, rules: func(at site) error {
+		t := f.compile(at).Table
+		i := slices.IndexFunc(t.Chains, forwards)
+		t.Chains[i].Rules = t.Chains[i].Rules[:n]
+		return commit(t)
+	}}
+}
+
+// forwards says that a chain is that of the forward hook.
+func forwards(c nft.Chain) bool { return c.Base != nil && c.Base.Hook == "forward" }
 
 func (f firewall) compile(at site) policy.Compiled {
 	sp := f.policies(at)

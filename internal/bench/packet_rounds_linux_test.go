@@ -27,6 +27,7 @@ type variant struct {
 	family spec.Family
 	bare   bool                // neither br_netfilter nor conntrack
 	rules  func(at site) error // puts rules in force; nil: there are none
+	open   bool                // the rules are not whole: they do not deny what they would
 	// decided checks that the rule decided about the packets that was meant to.
 	decided func(at site) error
 }
@@ -283,7 +284,7 @@ func (s site) warm() error {
 	if _, err := s.take(); err != nil {
 		return err
 	}
-	if s.rules == nil {
+	if s.rules == nil || s.variant.open {
 		return nil
 	}
 	switch denied, err := s.denies(); {
