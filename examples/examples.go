@@ -6,7 +6,7 @@ import "embed"
 
 // FS has a folder for each example.
 //
-//go:embed */*.hcl
+//go:embed */*.hcl */*.yaml
 var FS embed.FS
 
 // Demo is the folder of the example that `polder lab demo` shows.

@@ -7,17 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/poldernet/polder/examples"
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
 // Every example does what it says: it is applied in one go, a second plan is
-// empty, and every packet travels as the spec promises.
+// empty, and every packet travels as the spec promises, or does not where its
+// policies deny it.
 func TestExamples(t *testing.T) {
 	folders, err := examples.FS.ReadDir(".")
 	if err != nil || len(folders) < 5 {
@@ -37,7 +40,7 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := &app{streams: streams{out: t.Output(), err: t.Output()}}
-			topology, s, err := a.loadLab(f)
+			topology, s, policies, err := a.loadLab(f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,13 +52,39 @@ func TestExamples(t *testing.T) {
 					}
 				}
 			}
-			probeExample(t, l, topology, s)
+			probeExample(t, l, topology, s, policies)
 		})
 	}
 }
 
+// exampleAsks are what an example's checks are about, and what is for where
+// there are none.
+func exampleAsks(s *spec.Spec) []ask {
+	var asks []ask
+	for _, c := range s.Checks {
+		for _, service := range c.Services {
+			a := ask{port: service.Ports.First}
+			switch service.Protocol {
+			case spec.ProtocolTCP:
+				a.protocol = lab.TCP
+			case spec.ProtocolUDP:
+				a.protocol = lab.UDP
+			default:
+				a.protocol = lab.ICMP
+			}
+			if !slices.Contains(asks, a) {
+				asks = append(asks, a)
+			}
+		}
+	}
+	if asks == nil {
+		return demoAsks
+	}
+	return asks
+}
+
 // probeExample sends packets from every pod to every other and outside.
-func probeExample(t *testing.T, l *lab.Lab, topology *lab.Topology, s *spec.Spec) {
+func probeExample(t *testing.T, l *lab.Lab, topology *lab.Topology, s *spec.Spec, policies *policy.Model) {
 	t.Helper()
 	if err := l.SyncPodMTU(); err != nil {
 		t.Fatal(err)
@@ -66,12 +95,19 @@ func probeExample(t *testing.T, l *lab.Lab, topology *lab.Topology, s *spec.Spec
 	}
 	defer w.Close()
 	for _, r := range s.Network.Pods {
-		m, err := measure(l, w, topology, s, r.Family(), probeTimeout)
+		m, err := measure(l, w, topology, s, policies, r.Family(), exampleAsks(s), probeTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(m.cells) == 0 {
-			t.Errorf("%v: nothing was probed", r.Family())
+		verdicts := map[bool]int{}
+		for _, c := range m.cells {
+			for _, a := range c.answers {
+				verdicts[a.denied]++
+			}
+		}
+		t.Logf("%v: %d allowed, %d denied", r.Family(), verdicts[false], verdicts[true])
+		if verdicts[false] == 0 || len(s.Policies) > 0 && verdicts[true] == 0 {
+			t.Errorf("%v: %d were allowed and %d denied", r.Family(), verdicts[false], verdicts[true])
 		}
 		for _, b := range m.broken() {
 			t.Errorf("%v: %s", r.Family(), b)
@@ -128,7 +164,7 @@ func TestMatrixTellsBrokenPromises(t *testing.T) {
 	}
 	defer l.Close()
 	a := &app{streams: streams{out: t.Output(), err: t.Output()}}
-	topology, s, err := a.loadLab(labFile{
+	topology, s, policies, err := a.loadLab(labFile{
 		path: filepath.Join("..", "..", "examples", "single-host", "single-host"+labSuffix),
 		dir:  filepath.Join("..", "..", "examples", "single-host"),
 	})
@@ -146,7 +182,7 @@ func TestMatrixTellsBrokenPromises(t *testing.T) {
 	defer w.Close()
 	// The outside answers to the pod's own address, which the router does not
 	// know: the answer is lost.
-	m, err := measure(l, w, topology, s, spec.IPv4, 500*time.Millisecond)
+	m, err := measure(l, w, topology, s, policies, spec.IPv4, demoAsks, 500*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/poldernet/polder/examples"
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -61,7 +62,7 @@ func (a *app) demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	topology, s, err := a.loadLab(f)
+	topology, s, policies, err := a.loadLab(f)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (a *app) demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d := demo{app: a, ctx: ctx, lab: l, topology: topology, spec: s}
+	d := demo{app: a, ctx: ctx, lab: l, topology: topology, spec: s, policies: policies}
 	err = errors.Join(d.tell(), l.Close())
 	if err == nil {
 		_, err = fmt.Fprintf(a.out, "\n%s\n", d.paint(color.FgGreen,
@@ -85,6 +86,7 @@ type demo struct {
 	lab      *lab.Lab
 	topology *lab.Topology
 	spec     *spec.Spec
+	policies *policy.Model
 }
 
 func (d *demo) tell() error {
@@ -179,7 +181,7 @@ func (d *demo) reach() error {
 	}
 	var broken []string
 	for _, r := range d.spec.Network.Pods {
-		m, err := measure(d.lab, w, d.topology, d.spec, r.Family(), probeTimeout)
+		m, err := measure(d.lab, w, d.topology, d.spec, d.policies, r.Family(), demoAsks, probeTimeout)
 		if err != nil {
 			return errors.Join(err, w.Close())
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -55,7 +56,7 @@ that polder needs no --spec.`,
 			if err != nil {
 				return err
 			}
-			topology, s, err := a.loadLab(f)
+			topology, s, _, err := a.loadLab(f)
 			if err != nil {
 				return err
 			}
@@ -171,22 +172,22 @@ func findLabFile(path string) (labFile, error) {
 }
 
 // loadLab reads a lab file and its spec, and prints what is wrong with them.
-func (a *app) loadLab(f labFile) (*lab.Topology, *spec.Spec, error) {
-	config, diags := spec.Load(f.dir, a.inputs())
+func (a *app) loadLab(f labFile) (*lab.Topology, *spec.Spec, *policy.Model, error) {
+	config, model, diags := policy.Load(f.dir, a.inputs())
 	if err := a.printDiagnostics(config, diags); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	topology, more := lab.LoadTopology(f.path)
 	if !diags.HasErrors() && !more.HasErrors() {
 		more = append(more, topology.Check(config.Spec)...)
 	}
 	if err := spec.WriteDiagnostics(a.err, topology.Files, more, a.color(a.err), a.wrapWidth()); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if diags.HasErrors() || more.HasErrors() {
-		return nil, nil, exitError
+		return nil, nil, nil, exitError
 	}
-	return topology, config.Spec, nil
+	return topology, config.Spec, model, nil
 }
 
 // upLab brings a lab up, with its spec where polder looks for it.

@@ -148,9 +148,9 @@ func (f Flow) listen(id tag) (sink, error) {
 	err := f.To.Do(func() (err error) {
 		switch f.Protocol {
 		case TCP:
-			s.listen, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.Addr, 0)))
+			s.listen, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.Addr, f.Port)))
 		case UDP:
-			s.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.Addr, 0)))
+			s.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.Addr, f.Port)))
 		default:
 			s.conn, err = net.ListenIP(f.rawNetwork(), &net.IPAddr{IP: f.Addr.AsSlice()})
 		}

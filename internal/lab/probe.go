@@ -27,6 +27,9 @@ type Flow struct {
 	From, To *Namespace
 	Addr     netip.Addr // of To
 	Protocol Protocol
+	// Port is of To, for TCP and UDP; zero is a free one. One that is given is for
+	// one probe at a time.
+	Port uint16
 	// Timeout is how long to try; zero is a second.
 	Timeout time.Duration
 }
