@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/poldernet/polder/examples"
 	"github.com/poldernet/polder/internal/lab"
 )
 
@@ -121,10 +122,18 @@ var besideLab = map[string][]string{"./task demo": {"lab", "demo"}}
 // daemonManual is read where a daemon runs.
 const daemonManual = "daemon.md"
 
-// documentLab is what documents are read in: the richest example.
-func documentLab(t *testing.T) *lab.Lab {
+// examplesOf are the documents that are read in another example than the
+// richest network.
+var examplesOf = map[string]string{"policy.md": "policy"}
+
+// documentLab is what a document is read in.
+func documentLab(t *testing.T, document string) *lab.Lab {
 	t.Helper()
-	l, err := upExample("dual-stack")
+	example, ok := examplesOf[document]
+	if !ok {
+		example = examples.Demo
+	}
+	l, err := upExample(example)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +159,7 @@ func TestDocumentsTellTheTruth(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			l := documentLab(t)
+			l := documentLab(t, filepath.Base(file))
 			if filepath.Base(file) == daemonManual {
 				m := newManager(t)
 				daemon := m.start(l.Node("n1"), "polder", "run")
@@ -202,7 +211,7 @@ func TestDocumentedCommandsRun(t *testing.T) {
 			continue
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			l := documentLab(t)
+			l := documentLab(t, filepath.Base(file))
 			for _, command := range commands {
 				answer := ""
 				if strings.HasSuffix(command, "polder apply") {
