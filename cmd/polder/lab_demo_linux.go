@@ -26,9 +26,10 @@ func newLabDemoCommand(a *app) *cobra.Command {
 		Long: `demo brings up a lab of three nodes with two pods each, a router and a host
 outside. It shows a plan, applies it on every node, and sends packets from
 every pod to every other and to the outside, in both families. The table says
-which way they were seen to take on the wire. A second plan finds nothing to do. Then
-three things are broken by hand on a node where the daemon runs, which puts them
-back.
+which way they were seen to take on the wire. A second plan finds nothing to do.
+A policy is added, and packets are sent again; a check keeps a mistake in it out,
+and a pod that speaks in another's name is caught. Then three things are broken
+by hand on a node where the daemon runs, which puts them back.
 
 The exit status is 0 if everything was as the spec promises.`,
 		Example: `  polder lab demo`,
@@ -115,6 +116,9 @@ func (d *demo) tell() error {
 			return err
 		}
 	}
+	if err := d.isolate(); err != nil {
+		return err
+	}
 	return d.repair(d.spec.Nodes[0])
 }
 
@@ -145,12 +149,19 @@ func (d *demo) prompt(node string, args ...string) {
 }
 
 // show runs a command on a node and lets the user see all of it.
-func (d *demo) show(node string, args ...string) error {
+func (d *demo) show(node string, args ...string) error { return d.exits(0, node, args...) }
+
+// exits is show for a command that is to end with a status.
+func (d *demo) exits(status int, node string, args ...string) error {
 	d.prompt(node, args...)
 	cmd := d.command(node, args...)
-	cmd.Stdout, cmd.Stderr = d.out, d.err
-	if err := cmd.Run(); err != nil {
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	err := cmd.Run()
+	switch {
+	case cmd.ProcessState == nil || status == 0 && err != nil:
 		return fmt.Errorf("polder %s on %s: %w", strings.Join(args, " "), node, err)
+	case cmd.ProcessState.ExitCode() != status:
+		return fmt.Errorf("polder %s on %s: status %d, and not %d", strings.Join(args, " "), node, cmd.ProcessState.ExitCode(), status)
 	}
 	return nil
 }

@@ -51,6 +51,7 @@ endpoint "web-1" {
   interface = "veth-web-1"
   mac       = "02:00:0a:f4:01:05"
   addresses = ["10.244.1.5", "fd00:10:244:1::5"]
+  labels    = { app = "web" }
 }
 
 endpoint "db-1" {
@@ -58,6 +59,7 @@ endpoint "db-1" {
   interface = "veth-db-1"
   mac       = "02:00:0a:f4:01:06"
   addresses = ["10.244.1.6", "fd00:10:244:1::6"]
+  labels    = { app = "db" }
 }
 
 endpoint "web-2" {
@@ -65,6 +67,7 @@ endpoint "web-2" {
   interface = "veth-web-2"
   mac       = "02:00:0a:f4:02:05"
   addresses = ["10.244.2.5", "fd00:10:244:2::5"]
+  labels    = { app = "web" }
 }
 
 endpoint "db-2" {
@@ -72,6 +75,7 @@ endpoint "db-2" {
   interface = "veth-db-2"
   mac       = "02:00:0a:f4:02:06"
   addresses = ["10.244.2.6", "fd00:10:244:2::6"]
+  labels    = { app = "db" }
 }
 
 endpoint "web-3" {
@@ -79,6 +83,7 @@ endpoint "web-3" {
   interface = "veth-web-3"
   mac       = "02:00:0a:f4:03:05"
   addresses = ["10.244.3.5", "fd00:10:244:3::5"]
+  labels    = { app = "web" }
 }
 
 endpoint "db-3" {
@@ -86,4 +91,5 @@ endpoint "db-3" {
   interface = "veth-db-3"
   mac       = "02:00:0a:f4:03:06"
   addresses = ["10.244.3.6", "fd00:10:244:3::6"]
+  labels    = { app = "db" }
 }
