@@ -57,14 +57,14 @@ func TestManifestsAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	sees()
-	put("policies/b.yaml", "b")
-	sees("b")
-	put("policies/a.yaml", "a")
-	sees("a", "b")
-	put("policies/b.yaml", "c")
-	sees("a", "c")
+	put("policies/b.yaml", "# b")
+	sees("# b")
+	put("policies/a.yaml", "# a")
+	sees("# a", "# b")
+	put("policies/b.yaml", "# c")
+	sees("# a", "# c")
 	if err := os.Remove(filepath.Join(folder, "a.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	sees("c")
+	sees("# c")
 }
