@@ -181,7 +181,7 @@ func (c *compiler) judge(s side, stages []stage) nft.Verdict {
 		// The zero Verdict is drop, too, and stands for none.
 		return nft.Jump(c.named(s.prefix(), []nft.Rule{nft.NewRule("closed: the kernel refuses a policy", nft.Do(nft.Counter{}, nft.Drop))}))
 	}
-	return nft.Jump(c.chain(s, stages))
+	return nft.Jump(c.chain(s, stages, len(stages) <= mostTiersToLookUp))
 }
 
 // content makes a set or map under a name that is a hash of what it holds, and
@@ -214,18 +214,24 @@ func hash(parts ...string) string {
 
 // chain makes the chain that judges by the stages, and returns its name. Like a
 // set's it is a hash of the content: endpoints with the same policies share
-// chains, and one with other policies is switched to another chain.
-func (c *compiler) chain(s side, stages []stage) string {
+// chains, and one with other policies is switched to another chain. lookUp says
+// that there may be a look-up of the service in the last tier. It is there that
+// most rules are; and when the kernel checks for loops, it goes through a chain as
+// often as there are ways to it, of which each look-up in front would make many.
+func (c *compiler) chain(s side, stages []stage, lookUp bool) string {
 	next := s.allowed()
 	if len(stages) > 1 {
-		next = nft.Goto(c.chain(s, stages[1:]))
+		next = nft.Goto(c.chain(s, stages[1:], lookUp))
 	}
-	var rules []nft.Rule
+	var list []judgement
 	for _, p := range stages[0].policies {
-		rules = append(rules, c.policy(s, p, next)...)
+		list = append(list, c.policy(s, p, next)...)
 	}
-	rules = append(rules, c.otherwise(s, stages[0], next)...)
-	return c.named(s.prefix(), rules)
+	behind := c.otherwise(s, stages[0], next)
+	if lookUp && len(stages) == 1 {
+		return c.named(s.prefix(), c.lookUp(s, list, behind))
+	}
+	return c.named(s.prefix(), append(rules(list), behind...))
 }
 
 // named makes a chain under a name that is a hash of its rules.
@@ -296,8 +302,8 @@ func Logged(prefix string) (counter string, reply bool) {
 const logSnaplen = 128
 
 // policy are the rules of a policy on one side.
-func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
-	var rules []nft.Rule
+func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []judgement {
+	var list []judgement
 	counters := Counters(p, s.Direction)
 	for i := range p.Rules(s.Direction) {
 		r := &p.Rules(s.Direction)[i]
@@ -309,7 +315,7 @@ func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
 		}
 		comment := comment(p, s.Direction, i+1, Describe(r, s.Direction))
 		if r.Action == spec.Log {
-			rules = append(rules, c.logged(comment, counters[i], peers, services)...)
+			list = append(list, c.logged(comment, counters[i], peers, services))
 			continue
 		}
 		counter := c.counter(counters[i])
@@ -325,31 +331,27 @@ func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []nft.Rule {
 			c.use(peer.set, s, r.Action)
 			for _, service := range services {
 				c.use(service.set, s, r.Action)
-				rules = append(rules, nft.NewRule(comment, append(slices.Concat(service.statements, peer.statements), do)...))
+				list = append(list, judgement{comment, service, peer, do, false})
 			}
 		}
 	}
-	return rules
+	return list
 }
 
-// logged are the rules that log. A packet that matches in several ways is
-// logged, and counted, once: they are in a chain that it leaves by the first.
-func (c *compiler) logged(comment string, n Counter, peers, services []match) []nft.Rule {
+// logged is what logs. A packet that matches in several ways is logged, and
+// counted, once: they are in a chain that it leaves by the first.
+func (c *compiler) logged(comment string, n Counter, peers, services []match) judgement {
 	log := c.logs(n, true)
-	do := nft.Jump(log)
-	if len(peers)*len(services) > 1 {
-		do = nft.Goto(log)
+	if len(peers)*len(services) == 1 {
+		return judgement{comment, services[0], peers[0], nft.Do(nft.Jump(log)), true}
 	}
 	var rules []nft.Rule
 	for _, peer := range peers {
 		for _, service := range services {
-			rules = append(rules, nft.NewRule(comment, append(slices.Concat(service.statements, peer.statements), nft.Do(do))...))
+			rules = append(rules, nft.NewRule(comment, append(slices.Concat(service.statements, peer.statements), nft.Do(nft.Goto(log)))...))
 		}
 	}
-	if len(rules) == 1 {
-		return rules
-	}
-	return []nft.Rule{nft.NewRule(comment, nft.Do(nft.Jump(c.named("log", rules))))}
+	return judgement{comment, match{}, match{}, nft.Do(nft.Jump(c.named("log", rules))), true}
 }
 
 // counter notes a counter and returns its name.

@@ -15,6 +15,10 @@ import (
 type match struct {
 	statements []nft.Statement
 	set        string // the living set among them, without its suffix; "": none
+
+	service // that they are about
+	// beyond are the statements without those about that.
+	beyond []nft.Statement
 }
 
 // anything matches without a look.
@@ -76,7 +80,7 @@ func (c *compiler) peers(s side, p *spec.Policy, r *spec.Rule) []match {
 	var out []match
 	if len(selected) > 0 {
 		name := c.selected(s.family, selected)
-		out = append(out, match{[]nft.Statement{s.peer().In(name + c.suffix[name])}, name})
+		out = append(out, match{statements: []nft.Statement{s.peer().In(name + c.suffix[name])}, set: name})
 	}
 	if len(fixed) > 0 {
 		set := nft.Set{Key: []nft.Type{nft.AddrType(s.family)}, Interval: true, Elements: elements(fixed)}
@@ -125,7 +129,6 @@ func (c *compiler) services(s side, r *spec.Rule) []match {
 	ports := map[uint8][]spec.PortRange{}
 	var order []uint8
 	for _, v := range r.Services {
-		protocol := nft.L4Proto().Is(nft.Proto(v.Protocol))
 		switch {
 		case v.Name != "":
 			for _, number := range withPorts {
@@ -137,11 +140,11 @@ func (c *compiler) services(s side, r *spec.Rule) []match {
 			// A type of the other family's ICMP, or all of it.
 		case v.ICMP != nil:
 			first := uint16(v.ICMP.Type) << 8
+			message := nft.CTOriginalDport().Between(nft.Port(first), nft.Port(first|0xff))
 			if v.ICMP.Code != nil {
-				out = append(out, match{statements: []nft.Statement{protocol, nft.CTOriginalDport().Is(nft.Port(first | uint16(*v.ICMP.Code)))}})
-			} else {
-				out = append(out, match{statements: []nft.Statement{protocol, nft.CTOriginalDport().Between(nft.Port(first), nft.Port(first|0xff))}})
+				message = nft.CTOriginalDport().Is(nft.Port(first | uint16(*v.ICMP.Code)))
 			}
+			out = append(out, of(v.Protocol, message))
 		default:
 			if ports[v.Protocol] == nil {
 				order = append(order, v.Protocol)
@@ -150,19 +153,31 @@ func (c *compiler) services(s side, r *spec.Rule) []match {
 		}
 	}
 	for _, number := range order {
-		statements := []nft.Statement{nft.L4Proto().Is(nft.Proto(number))}
+		m := of(number)
 		switch list := mergedPorts(ports[number]); {
 		case len(list) > 1:
-			statements = append(statements, nft.CTReplySport().In(c.content("ports", portSet(list))))
+			m = m.at(list, nft.CTReplySport().In(c.content("ports", portSet(list))))
 		case list[0].IsZero():
 		case list[0].First == list[0].Last:
-			statements = append(statements, nft.CTReplySport().Is(nft.Port(list[0].First)))
+			m = m.at(list, nft.CTReplySport().Is(nft.Port(list[0].First)))
 		default:
-			statements = append(statements, nft.CTReplySport().Between(nft.Port(list[0].First), nft.Port(list[0].Last)))
+			m = m.at(list, nft.CTReplySport().Between(nft.Port(list[0].First), nft.Port(list[0].Last)))
 		}
-		out = append(out, match{statements: statements})
+		out = append(out, m)
 	}
 	return out
+}
+
+// of matches a protocol, and what else is said.
+func of(protocol uint8, beyond ...nft.Statement) match {
+	is := nft.L4Proto().Is(nft.Proto(protocol))
+	return match{statements: append([]nft.Statement{is}, beyond...), service: service{protocol: protocol}, beyond: beyond}
+}
+
+// at narrows a match of a protocol to ports.
+func (m match) at(ports []spec.PortRange, are nft.Statement) match {
+	m.statements, m.ports = append(m.statements, are), ports
+	return m
 }
 
 func portSet(list []spec.PortRange) nft.Set {
@@ -181,10 +196,9 @@ func portSet(list []spec.PortRange) nft.Set {
 // number that it gives it.
 func (c *compiler) namedPort(s side, name string, protocol uint8) match {
 	set := c.ports(s.family, name, protocol)
-	return match{[]nft.Statement{
-		nft.L4Proto().Is(nft.Proto(protocol)),
-		nft.Concat(nft.CTReplySaddr(s.family), nft.CTReplySport()).In(set + c.suffix[set]),
-	}, set}
+	m := of(protocol, nft.Concat(nft.CTReplySaddr(s.family), nft.CTReplySport()).In(set+c.suffix[set]))
+	m.set = set
+	return m
 }
 
 // selection is a selector of a rule's peers, in the scope of its policy.

@@ -35,9 +35,14 @@ var (
 // lead to.
 func picturing(t nft.Table) picture {
 	p := picture{policies: map[string]map[string]string{}, judged: map[netip.Addr]map[spec.Direction]string{}}
-	chains := make(map[string]nft.Chain, len(t.Chains))
+	l := ruleset{chains: make(map[string]nft.Chain, len(t.Chains)), maps: make(map[string]nft.Set)}
 	for _, c := range t.Chains {
-		chains[c.Name] = c
+		l.chains[c.Name] = c
+	}
+	for _, s := range t.Sets {
+		if s.Verdicts {
+			l.maps[s.Name] = s
+		}
 	}
 	used := lookedUp(t)
 	known := map[string]string{} // the policies of a chain, by its name
@@ -49,7 +54,8 @@ func picturing(t nft.Table) picture {
 		for _, e := range m.Elements {
 			list, ok := known[e.Verdict.Chain]
 			if !ok {
-				list = strings.Join(p.chain(chains, e.Verdict.Chain, nil), ", ")
+				l.seen = map[string]bool{}
+				list = strings.Join(p.chain(l, e.Verdict.Chain, nil), ", ")
 				known[e.Verdict.Chain] = list
 			}
 			a, ok := netip.AddrFromSlice([]byte(e.Key))
@@ -65,30 +71,47 @@ func picturing(t nft.Table) picture {
 	return p
 }
 
+// ruleset finds a table's objects by their names.
+type ruleset struct {
+	chains map[string]nft.Chain
+	maps   map[string]nft.Set
+	seen   map[string]bool // chains, of one endpoint
+}
+
 // chain takes in the rules of a chain and of those that it goes on to, and adds
 // its policies to a list.
-func (p picture) chain(chains map[string]nft.Chain, name string, list []string) []string {
-	next := ""
-	for _, r := range chains[name].Rules {
+func (p picture) chain(l ruleset, name string, list []string) []string {
+	if l.seen[name] {
+		return list
+	}
+	l.seen[name] = true
+	for _, r := range l.chains[name].Rules {
 		if m := ruleComment.FindStringSubmatch(r.Comment); m != nil {
 			p.policy(m[1])[m[2]] = m[3]
 		}
-		if m := lastComment.FindStringSubmatch(r.Comment); m != nil {
-			for id := range strings.SplitSeq(m[3], ", ") {
+		last := lastComment.FindStringSubmatch(r.Comment)
+		if last != nil {
+			for id := range strings.SplitSeq(last[3], ", ") {
 				p.policy(id)
 				if !slices.Contains(list, id) {
 					list = append(list, id)
 				}
 			}
-			for _, e := range r.Exprs {
-				if v, ok := e.(nft.Verdict); ok && v.Kind == nft.VerdictGoto {
-					next = v.Chain
+		}
+		for _, e := range r.Exprs {
+			switch e := e.(type) {
+			case nft.Verdict:
+				if last != nil && e.Kind == nft.VerdictGoto {
+					list = p.chain(l, e.Chain, list)
+				}
+			case nft.Lookup: // of the service
+				if e.Verdict {
+					for _, to := range l.maps[e.Set].Elements {
+						list = p.chain(l, to.Verdict.Chain, list)
+					}
 				}
 			}
 		}
-	}
-	if next != "" && len(list) < len(chains) { // which a ring is not
-		return p.chain(chains, next, list)
 	}
 	return list
 }
@@ -119,7 +142,7 @@ func Changes(objects []change.Change, want, have nft.Table, names func(netip.Add
 
 // ownObject is the form of the names of objects that are made anew rather than
 // changed, and of those that switch to them.
-var ownObject = regexp.MustCompile(`^inet polder (c_|policy_|(host_)?(ingress|egress)[46]-|log-|(peers|named|cidrs)[46]-|ports-|isolated(_ingress)?[46]-|claimed[46]-|(not_)?host_links-)`)
+var ownObject = regexp.MustCompile(`^inet polder (c_|policy_|(host_)?(ingress|egress)[46](_services)?-|log-|log-|(peers|named|cidrs)[46]-|ports-|isolated(_ingress)?[46]-|claimed[46]-|(not_)?host_links-)`)
 
 // explained says that a change of an object is how another change is done. That
 // an object changes which is never changed is what somebody else did.

@@ -21,7 +21,7 @@ func Trials(m *Model, host Host) []Trial {
 		for _, p := range t.policies {
 			c := newCompiler(m, host, nil)
 			for _, s := range c.sides(p) {
-				c.named("trial", append(c.policy(s, p, nft.Return), c.otherwise(s, stage{t.Tier, []*spec.Policy{p}}, nft.Return)...))
+				c.named("trial", append(rules(c.policy(s, p, nft.Return)), c.otherwise(s, stage{t.Tier, []*spec.Policy{p}}, nft.Return)...))
 			}
 			if len(c.table.Chains) > 0 {
 				c.fill()

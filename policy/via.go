@@ -213,8 +213,9 @@ func (w *way) keep(name string, s side, returns bool) string {
 					r.Exprs[k] = nft.Return
 				}
 			case nft.Lookup:
-				if set, ok := w.live.Set(e.Set); ok && !slices.ContainsFunc(w.table.Sets, func(o nft.Set) bool { return o.Name == set.Name }) {
-					w.table.Sets = append(w.table.Sets, set)
+				if set, ok := w.live.Set(e.Set); ok {
+					e.Set = w.keepSet(set, s, returns)
+					r.Exprs[k] = e
 				}
 			case nft.CounterRef:
 				w.table.Counters = append(slices.Clip(w.table.Counters), e.Name)
@@ -229,6 +230,25 @@ func (w *way) keep(name string, s side, returns bool) string {
 		return name
 	}
 	return w.add(s.prefix(), rules)
+}
+
+// keepSet takes over a set, or a verdict map with the chains that it leads to.
+func (w *way) keepSet(set nft.Set, s side, returns bool) string {
+	if set.Verdicts {
+		set.Elements = slices.Clone(set.Elements)
+		for i := range set.Elements {
+			v := &set.Elements[i].Verdict
+			v.Chain = w.keep(v.Chain, s, returns)
+		}
+	}
+	if set.Verdicts && returns {
+		prefix, _, _ := strings.Cut(set.Name, "-")
+		set.Name = contentName(prefix, set)
+	}
+	if !slices.ContainsFunc(w.table.Sets, func(o nft.Set) bool { return o.Name == set.Name }) {
+		w.table.Sets = append(w.table.Sets, set)
+	}
+	return set.Name
 }
 
 // add makes a chain under a name that is a hash of its rules.
