@@ -100,7 +100,7 @@ func BenchmarkPacketCost(b *testing.B) {
 // forward hook's chain cut off after each of its rules, for both ends isolated.
 func BenchmarkPacketSteps(b *testing.B) {
 	for _, family := range spec.Families {
-		b.Run(fmt.Sprint(family), func(b *testing.B) {
+		b.Run(family.String(), func(b *testing.B) {
 			f := firewall{rules: times(1, rule{members: 10}), family: family, both: true}
 			chains := f.compile(site{variant: variant{family: family}}).Table.Chains
 			variants := []variant{{name: "base", family: family}, {name: "base again", family: family}, {name: "no br_netfilter", family: family, bare: true}, f.begun("hook", 0)}
