@@ -99,3 +99,67 @@ func TestLookUpLeavesRoomForTiers(t *testing.T) {
 		}
 	}
 }
+
+// An endpoint that is relabelled has, on the way, the rules from before and those
+// to come, with all that their look-ups lead to.
+func TestLookUpsAreKeptOnTheWay(t *testing.T) {
+	relabelled := func(x string) *policy.Model {
+		sp := &spec.Spec{
+			Nodes:       []*spec.Node{{Name: "n1"}},
+			Tiers:       []*spec.Tier{{Name: spec.DefaultTier, Order: spec.DefaultTierOrder, DefaultAction: spec.Deny}},
+			Enforcement: spec.Enforcement{Established: spec.Recheck, LogRate: 10},
+		}
+		for i, x := range []string{x, "1", "2"} {
+			sp.Endpoints = append(sp.Endpoints, &spec.Endpoint{
+				Name: string(rune('a' + i)), Node: "n1", Namespace: "default",
+				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 1, byte(5 + i)})}, Labels: map[string]string{"x": x},
+			})
+		}
+		for _, x := range []string{"1", "2"} {
+			p := &spec.Policy{Kind: spec.KindPolicy, Name: "p" + x, Tier: spec.DefaultTier, Selector: selector.Equals("x", x), Types: []spec.Direction{spec.Ingress}}
+			for port := range uint16(8) {
+				p.Ingress = append(p.Ingress, spec.Rule{
+					Action: spec.Allow, Services: []spec.Service{tcp(port + 1)},
+					Peers: []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: selector.Equals("x", x)}}},
+				})
+			}
+			sp.Policies = append(sp.Policies, p)
+		}
+		m, _ := policy.New(sp)
+		return m
+	}
+	host := policy.Host{Node: &spec.Node{Name: "n1"}, Bridge: "cni0"}
+	live := policy.Compile(relabelled("1"), host, nft.Table{}).Table
+	next := policy.Compile(relabelled("2"), host, live)
+	if len(next.Via) != 2 {
+		t.Fatalf("%d tables on the way", len(next.Via))
+	}
+	for _, table := range next.Via {
+		from := ""
+		for _, c := range table.Chains {
+			if len(c.Rules) > 0 && c.Rules[0].Comment == "the rules from before" {
+				from = c.Rules[0].Exprs[0].(nft.Verdict).Chain
+			}
+		}
+		before, ok := table.Chain(from)
+		if !ok {
+			t.Fatalf("nothing judges as before:\n%s", table)
+		}
+		lookup := before.Rules[0].Exprs[2].(nft.Lookup)
+		services, _ := table.Set(lookup.Set)
+		if len(services.Elements) != 8 {
+			t.Errorf("a look-up of %d ports", len(services.Elements))
+		}
+		for _, e := range services.Elements {
+			c, ok := table.Chain(e.Verdict.Chain)
+			if !ok {
+				t.Errorf("no chain %q", e.Verdict.Chain)
+			}
+			for _, r := range c.Rules {
+				if r.Exprs[len(r.Exprs)-1] == nft.Expr(nft.Accept) {
+					t.Errorf("%s allows before the rules to come are asked: %v", c.Name, r)
+				}
+			}
+		}
+	}
+}
