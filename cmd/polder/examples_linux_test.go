@@ -208,6 +208,52 @@ func TestMatrixTellsBrokenPromises(t *testing.T) {
 	}
 }
 
+// What policies deny and the kernel lets through is told: here nobody enforces
+// them any more.
+func TestMatrixTellsBrokenPolicies(t *testing.T) {
+	lab.Require(t)
+	l, err := upExample("policy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := &app{streams: streams{out: t.Output(), err: t.Output()}}
+	f, err := findLabFile(filepath.Join("..", "..", "examples", "policy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology, s, policies, err := a.loadLab(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "polder apply --auto-approve >/dev/null && nft flush ruleset"
+	for _, n := range s.Nodes {
+		if out, err := l.Node(n.Name).Command(t.Context(), "sh", "-c", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	w, err := l.Wire(s.Network.Backend.Port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	m, err := measure(l, w, topology, s, policies, spec.IPv4, []ask{database}, probeTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := m.broken()
+	for _, from := range []string{"batch", "metrics", "db-2"} {
+		if want := from + " to db-1 10.244.1.6: 5432/tcp arrived, and policies deny it"; !slices.Contains(broken, want) {
+			t.Errorf("%q is not in\n%s", want, strings.Join(broken, "\n"))
+		}
+	}
+	for _, b := range broken {
+		if strings.HasPrefix(b, "web-1 to db-") {
+			t.Errorf("%s", b)
+		}
+	}
+}
+
 // The commands of a lab in the background, as a user types them.
 func TestLabCommands(t *testing.T) {
 	lab.Require(t)

@@ -171,9 +171,10 @@ func findLabFile(path string) (labFile, error) {
 	return labFile{path: file, dir: dir}, err
 }
 
-// loadLab reads a lab file and its spec, and prints what is wrong with them.
+// loadLab reads a lab file and its spec, and prints what is wrong with them. The
+// spec's checks may fail: a lab is for finding out why, too.
 func (a *app) loadLab(f labFile) (*lab.Topology, *spec.Spec, *policy.Model, error) {
-	config, model, diags := policy.Load(f.dir, a.inputs())
+	config, model, diags := policy.Read(f.dir, a.inputs())
 	if err := a.printDiagnostics(config, diags); err != nil {
 		return nil, nil, nil, err
 	}

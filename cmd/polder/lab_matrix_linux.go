@@ -202,8 +202,10 @@ const (
 	// deniedTimeout is how long what is denied is given to arrive all the same.
 	// It is asked for when all that is allowed has arrived.
 	deniedTimeout = 300 * time.Millisecond
-	// atOnce is how many probes run at a time.
-	atOnce = 16
+	// atOnce is how many probes run at a time; of what is denied, which only
+	// waits, there are more.
+	atOnce       = 16
+	deniedAtOnce = 64
 )
 
 // matrix is the reachability table of one family, by the names of source and
@@ -241,11 +243,11 @@ func measure(l *lab.Lab, w *lab.Wire, t *lab.Topology, s *spec.Spec, policies *p
 		}
 		m.cells[[2]string{from.name, to.name}] = c
 	}
-	return m, errors.Join(m.probe(l, w, false, timeout), m.probe(l, w, true, deniedTimeout))
+	return m, errors.Join(m.probe(l, w, false, atOnce, timeout), m.probe(l, w, true, deniedAtOnce, deniedTimeout))
 }
 
 // probe sends the packets of all that is denied, or of all that is not.
-func (m *matrix) probe(l *lab.Lab, w *lab.Wire, denied bool, timeout time.Duration) error {
+func (m *matrix) probe(l *lab.Lab, w *lab.Wire, denied bool, most int, timeout time.Duration) error {
 	type question struct {
 		from, to place
 		ask
@@ -266,7 +268,7 @@ func (m *matrix) probe(l *lab.Lab, w *lab.Wire, denied bool, timeout time.Durati
 		mu      sync.Mutex
 		running sync.WaitGroup
 		errs    []error
-		slots   = make(chan struct{}, atOnce)
+		slots   = make(chan struct{}, most)
 		ports   = map[port]*sync.Mutex{}
 	)
 	for _, q := range questions {
