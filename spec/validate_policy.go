@@ -24,11 +24,30 @@ func (v *validator) checkPolicies() {
 	declared(v, tierBlock, tiers)
 	declared(v, networkSetBlock, sets)
 	v.checkHostEndpoints()
+	v.countTiers()
 	if at := v.enforcement.bridgeAt; v.network != nil && at.inFile() {
 		v.report(at.problem("Two bridges", "The network block says which bridge endpoints are attached to (%q); bridge is for a pod network that something else makes.", v.network.Bridge.Name))
 	}
 	for _, c := range v.checks {
 		v.checkEnds(c, endpoints)
+	}
+}
+
+// maxTiers is how many tiers there can be, the default one included. Each is a
+// chain behind the other, of which the kernel follows 16 (NFT_JUMP_STACK_SIZE),
+// and what leads to the first and logs in the last needs some.
+const maxTiers = 10
+
+func (v *validator) countTiers() {
+	others := 1
+	for _, t := range v.tiers {
+		if t.Name == DefaultTier {
+			continue
+		}
+		if others++; others > maxTiers {
+			v.report(t.problem("Too many tiers", "There can be %d tiers, the one named %q among them.", maxTiers, DefaultTier))
+			return
+		}
 	}
 }
 
