@@ -227,7 +227,11 @@ const maxTold = 8
 func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change.Change {
 	suffix, _, _ := suffixes(have)
 	texts := memberTexts(want)
-	var list []change.Change
+	type move struct {
+		members
+		stay int
+	}
+	moves := map[string]move{} // by what the set is called; both families are called the same
 	for _, s := range want.Sets {
 		base := baseName(s.Name)
 		old, there := have.Set(base + suffix[base])
@@ -238,19 +242,20 @@ func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change
 		if len(d.added)+len(d.removed) == 0 {
 			continue
 		}
-		c := change.Change{Action: change.Update, Kind: "members", Name: texts[s.Name], Unchanged: len(s.Elements) - len(d.added)}
-		for _, k := range []struct {
-			keys  []nft.Data
-			place func(*change.Attr, string)
-		}{
-			{d.removed, func(a *change.Attr, text string) { a.Before = text }},
-			{d.added, func(a *change.Attr, text string) { a.After = text }},
-		} {
-			if len(k.keys) > 0 {
-				a := change.Attr{Name: "endpoints"}
-				k.place(&a, memberList(k.keys, names))
-				c.Attrs = append(c.Attrs, a)
-			}
+		m := moves[texts[s.Name]]
+		m.added, m.removed = append(m.added, d.added...), append(m.removed, d.removed...)
+		m.stay += len(s.Elements) - len(d.added)
+		moves[texts[s.Name]] = m
+	}
+	var list []change.Change
+	for _, text := range slices.Sorted(maps.Keys(moves)) {
+		m := moves[text]
+		c := change.Change{Action: change.Update, Kind: "members", Name: text, Unchanged: m.stay}
+		if len(m.removed) > 0 {
+			c.Attrs = append(c.Attrs, change.Attr{Name: "endpoints", Before: memberList(m.removed, names)})
+		}
+		if len(m.added) > 0 {
+			c.Attrs = append(c.Attrs, change.Attr{Name: "endpoints", After: memberList(m.added, names)})
 		}
 		list = append(list, c)
 	}

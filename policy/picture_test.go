@@ -1,0 +1,110 @@
+package policy_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
+)
+
+// TestChanges tells what becomes of policies when one spec follows another, in
+// both of which the node is the same.
+func TestChanges(t *testing.T) {
+	const before = `
+cluster = "edge"
+node "n1" {
+  addresses = ["192.0.2.11"]
+}
+endpoint "web" {
+  node      = "n1"
+  addresses = ["10.244.1.5", "fd00::5"]
+  labels    = { app = "web" }
+}
+endpoint "db" {
+  node      = "n1"
+  addresses = ["10.244.1.6", "fd00::6"]
+  labels    = { app = "db" }
+}
+policy "db" {
+  selector = "app == 'db'"
+  ingress {
+    action = "allow"
+    from { selector = "app == 'web'" }
+    ports = ["5432/tcp"]
+  }
+  ingress { action = "log" }
+}
+`
+	for _, c := range []struct{ name, old, new, want string }{
+		{"nothing", "", "", ""},
+		{"a rule says more", `"5432/tcp"`, `"5432/tcp", "6432/tcp"`,
+			`update policy db: ingress 1 "allow 5432/tcp from app == 'web'" -> "allow 5432/tcp, 6432/tcp from app == 'web'"`},
+		{"a rule comes before the others", "  ingress {\n    action = \"allow\"", "  ingress { action = \"deny\" }\n  ingress {\n    action = \"allow\"",
+			`update policy db: ingress 1 "allow 5432/tcp from app == 'web'" -> "deny", ingress 2 "log" -> "allow 5432/tcp from app == 'web'", ingress 3 "" -> "log"`},
+		{"an endpoint is relabelled", `{ app = "web" }`, `{ app = "other" }`,
+			`update members policy db ingress 1: endpoints "web 10.244.1.5, web fd00::5" -> ""`},
+		{"a policy without rules comes", "policy \"db\"", "policy \"all\" {}\npolicy \"db\"",
+			`create policy all:; create isolation web: ingress "" -> "policy all"; update isolation db: ingress "policy db" -> "policy all, policy db"`},
+		{"a policy goes", "app == 'db'\"\n", "app == 'none'\"\n",
+			`delete policy db: ingress 1 "allow 5432/tcp from app == 'web'" -> "", ingress 2 "log" -> ""; delete isolation db: ingress "policy db" -> ""`},
+		{"lines move", "cluster", "\n\n\ncluster", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, node := modelOf(t, before)
+			have := policy.Compile(m, policy.Host{Node: node}, nft.Table{}).Table
+			after := strings.Replace(before, c.old, c.new, 1)
+			if c.old != "" && after == before {
+				t.Fatalf("no %q", c.old)
+			}
+			m, node = modelOf(t, after)
+			want := policy.Compile(m, policy.Host{Node: node}, have).Table
+			objects := nft.Diff(nft.Ruleset{want}, nft.Ruleset{have}).Changes()
+			var told []string
+			for _, x := range policy.Changes(objects, want, have, nameOf(m)) {
+				if !x.Detail {
+					told = append(told, describe(x))
+				}
+			}
+			if got := strings.Join(told, "; "); got != c.want {
+				t.Errorf("told is\n%s, want\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+func describe(c change.Change) string {
+	var attrs []string
+	for _, a := range c.Attrs {
+		attrs = append(attrs, fmt.Sprintf(" %s %q -> %q", a.Name, a.Before, a.After))
+	}
+	return fmt.Sprintf("%s %s %s:%s", c.Action, c.Kind, c.Name, strings.Join(attrs, ","))
+}
+
+func modelOf(t *testing.T, text string) (*policy.Model, *spec.Node) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "polder.hcl")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, m, diags := policy.Load(file, spec.Inputs{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	return m, config.Spec.Node("n1")
+}
+
+func nameOf(m *policy.Model) func(netip.Addr) string {
+	return func(a netip.Addr) string {
+		if e := m.Endpoint(a); e != nil {
+			return e.Name
+		}
+		return ""
+	}
+}
