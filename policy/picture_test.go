@@ -54,6 +54,8 @@ policy "db" {
 			`create policy all:; create isolation web: ingress "" -> "policy all"; update isolation db: ingress "policy db" -> "policy all, policy db"`},
 		{"a policy goes", "app == 'db'\"\n", "app == 'none'\"\n",
 			`delete policy db: ingress 1 "allow 5432/tcp from app == 'web'" -> "", ingress 2 "log" -> ""; delete isolation db: ingress "policy db" -> ""`},
+		{"a host's policy comes", "policy \"db\"", "host_endpoint \"n1\" {\n  node = \"n1\"\n  interface = \"*\"\n}\npolicy \"host\" {\n  host_selector = \"all()\"\n  ingress { action = \"deny\" }\n}\npolicy \"db\"",
+			`create policy host: ingress 1 "" -> "deny"`},
 		{"lines move", "cluster", "\n\n\ncluster", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
