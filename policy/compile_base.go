@@ -32,7 +32,7 @@ type maps4 struct {
 // out about connections that were open before.
 func (c *compiler) base() {
 	var found spec.PerFamily[maps4]
-	any := false
+	isolates := false
 	for _, f := range spec.Families {
 		var d maps4
 		var from, to []nft.Element
@@ -44,7 +44,7 @@ func (c *compiler) base() {
 		}
 		if all := sorted(append(slices.Clip(from), to...)); len(all) > 0 {
 			d.isolated = c.content("isolated"+number(f), nft.Set{Key: key, Elements: all})
-			any = true
+			isolates = true
 			for _, e := range all {
 				if a, ok := netip.AddrFromSlice([]byte(e.Key)); ok {
 					c.isolated.Set(f, append(c.isolated.Get(f), a))
@@ -53,16 +53,16 @@ func (c *compiler) base() {
 		}
 		found.Set(f, d)
 	}
-	if any {
+	if isolates {
 		c.guard(found)
 	}
 	forward, input, output := c.hook(chainForward, "forward"), c.hook(chainInput, "input"), c.hook(chainOutput, "output")
 	drop := c.strangers()
 	forward.Rules, input.Rules = slices.Clone(drop), slices.Clone(drop)
-	if any {
+	if isolates {
 		c.endpoints(found, &forward, &input, &output)
 	}
-	c.hosts(any, &input, &output)
+	c.hosts(isolates, &input, &output)
 	for _, chain := range []nft.Chain{forward, input, output} {
 		if len(chain.Rules) > 0 {
 			c.table.Chains = append(c.table.Chains, chain)

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-
-	"github.com/poldernet/polder/nft"
 )
 
 // guarded is a spec with endpoints that policies select.
@@ -74,5 +72,5 @@ func (h *fakeHost) ruleset() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rs, _ := h.rules.Read(tables...)
-	return nft.Ruleset(rs).String()
+	return rs.String()
 }
