@@ -49,16 +49,22 @@ type Compiled struct {
 	Isolated spec.PerFamily[[]netip.Addr]
 }
 
-// compiler is a fragment being compiled.
+// compiler is a fragment being compiled. It makes the parts that have changed
+// since the index was compiled before.
 type compiler struct {
+	x      *Index
 	m      *Model
 	host   Host
 	suffix map[string]string // of living sets, by their name without it
-	table  nft.Table
-	living map[string]*livingSet // by name
-	made   map[string]bool       // chains and sets with a name of their content
-	uses   []use
+	piece  *piece            // that is being made
+
+	// What the pieces come to, by name.
+	chains map[string]nft.Chain
+	sets   map[string]nft.Set    // with a name of their content
+	living map[string]*livingSet // by name without suffix
 	out    map[string]Counter
+	uses   []use
+	table  nft.Table
 
 	isolated spec.PerFamily[[]netip.Addr]
 }
@@ -103,68 +109,37 @@ type stage struct {
 	policies []*spec.Policy
 }
 
-// stages are the tiers that judge something in a direction.
-func (m *Model) stages(d spec.Direction, selects func(*spec.Policy) bool) []stage {
-	var list []stage
-	for _, t := range m.tiers {
-		s := stage{tier: t.Tier}
-		for _, p := range t.policies {
-			if p.Applies(d) && selects(p) {
-				s.policies = append(s.policies, p)
-			}
-		}
-		if len(s.policies) > 0 {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
-// newCompiler compiles with given suffixes of the living sets' names.
-func newCompiler(m *Model, host Host, suffix map[string]string) *compiler {
+// newCompiler compiles what an index holds, with the suffixes that it has for
+// the living sets' names.
+func newCompiler(x *Index) *compiler {
+	x.round++
 	return &compiler{
-		m: m, host: host, suffix: suffix,
-		table:  nft.Table{Family: nft.INet, Name: nft.TableName},
-		living: map[string]*livingSet{}, made: map[string]bool{}, out: map[string]Counter{},
+		x: x, m: x.m, host: x.host, suffix: x.suffix, piece: &piece{},
+		chains: map[string]nft.Chain{}, sets: map[string]nft.Set{}, living: map[string]*livingSet{}, out: map[string]Counter{},
 	}
-}
-
-func build(m *Model, host Host, suffix map[string]string) *compiler {
-	c := newCompiler(m, host, suffix)
-	c.base()
-	c.fill()
-	c.table = c.finished()
-	return c
-}
-
-// finished is the table with its counters.
-func (c *compiler) finished() nft.Table {
-	for name := range c.out {
-		c.table.Counters = append(c.table.Counters, name)
-	}
-	return nft.Merge(c.table)
 }
 
 // dispatch is a verdict map from the addresses of this node's endpoints to what
 // judges them; "" where it would be empty.
 func (c *compiler) dispatch(s side) (name string, isolated []nft.Element) {
-	var verdicts []nft.Element
-	for _, e := range c.m.spec.Endpoints {
-		if e.Node != c.host.Node.Name {
-			continue
-		}
+	verdicts := make([]nft.Element, 0, len(c.x.own))
+	judged := make(map[netip.Addr]bool, len(c.x.own))
+	for _, e := range c.x.own {
 		var judge nft.Verdict
 		for _, a := range e.Addresses {
-			if spec.FamilyOf(a) != s.family {
+			// An address is one endpoint's. If two have it for a while, it is that
+			// of the first that is isolated.
+			if spec.FamilyOf(a) != s.family || judged[a] {
 				continue
 			}
 			if judge == (nft.Verdict{}) {
-				stages := c.m.stages(s.Direction, func(p *spec.Policy) bool { return c.m.selects(p, e) })
+				stages := c.m.stages(s.Direction, e.identity.subjects)
 				if len(stages) == 0 {
 					break
 				}
 				judge = c.judge(s, stages)
 			}
+			judged[a] = true
 			verdicts = append(verdicts, nft.Addr(a).Maps(judge))
 			isolated = append(isolated, nft.Exact(nft.Addr(a)))
 		}
@@ -187,13 +162,10 @@ func (c *compiler) judge(s side, stages []stage) nft.Verdict {
 // content makes a set or map under a name that is a hash of what it holds, and
 // is therefore never changed: who switches to other content switches names.
 func (c *compiler) content(prefix string, s nft.Set) string {
-	name := contentName(prefix, s)
-	if !c.made[name] {
-		c.made[name] = true
-		s.Name = name
-		c.table.Sets = append(c.table.Sets, s)
-	}
-	return name
+	s.Name = contentName(prefix, s)
+	slices.SortFunc(s.Elements, compareKeys)
+	c.piece.sets = append(c.piece.sets, s)
+	return s.Name
 }
 
 // contentName is a name by what a set or map holds.
@@ -219,28 +191,28 @@ func hash(parts ...string) string {
 // most rules are; and when the kernel checks for loops, it goes through a chain as
 // often as there are ways to it, of which each look-up in front would make many.
 func (c *compiler) chain(s side, stages []stage, lookUp bool) string {
-	next := s.allowed()
-	if len(stages) > 1 {
-		next = nft.Goto(c.chain(s, stages[1:], lookUp))
-	}
-	var list []judgement
-	for _, p := range stages[0].policies {
-		list = append(list, c.policy(s, p, next)...)
-	}
-	behind := c.otherwise(s, stages[0], next)
-	if lookUp && len(stages) == 1 {
-		return c.named(s.prefix(), c.lookUp(s, list, behind))
-	}
-	return c.named(s.prefix(), append(rules(list), behind...))
+	return c.once(pieceKey{side: s, policies: c.x.key(stages), lookUp: lookUp}, func(made *piece) {
+		next := s.allowed()
+		if len(stages) > 1 {
+			next = nft.Goto(c.chain(s, stages[1:], lookUp))
+		}
+		var list []judgement
+		for _, p := range stages[0].policies {
+			list = append(list, c.policy(s, p, next)...)
+		}
+		behind := c.otherwise(s, stages[0], next)
+		if lookUp && len(stages) == 1 {
+			made.name = c.named(s.prefix(), c.lookUp(s, list, behind))
+			return
+		}
+		made.name = c.named(s.prefix(), append(rules(list), behind...))
+	}).name
 }
 
 // named makes a chain under a name that is a hash of its rules.
 func (c *compiler) named(prefix string, rules []nft.Rule) string {
 	name := chainName(prefix, rules)
-	if !c.made[name] {
-		c.made[name] = true
-		c.table.Chains = append(c.table.Chains, nft.Chain{Name: name, Rules: rules})
-	}
+	c.add(nft.Chain{Name: name, Rules: rules})
 	return name
 }
 
@@ -252,6 +224,8 @@ func chainName(prefix string, rules []nft.Rule) string {
 	}
 	return prefix + "-" + hash(text.String())
 }
+
+func (c *compiler) add(chain nft.Chain) { c.piece.chains = append(c.piece.chains, chain) }
 
 // otherwise are the rules for what no policy of a tier decided.
 func (c *compiler) otherwise(s side, g stage, next nft.Verdict) []nft.Rule {
@@ -303,6 +277,12 @@ const logSnaplen = 128
 
 // policy are the rules of a policy on one side.
 func (c *compiler) policy(s side, p *spec.Policy, next nft.Verdict) []judgement {
+	return c.once(pieceKey{side: s, policy: p, next: next}, func(made *piece) {
+		made.judgements = c.judgements(s, p, next)
+	}).judgements
+}
+
+func (c *compiler) judgements(s side, p *spec.Policy, next nft.Verdict) []judgement {
 	var list []judgement
 	counters := Counters(p, s.Direction)
 	for i := range p.Rules(s.Direction) {
@@ -357,7 +337,7 @@ func (c *compiler) logged(comment string, n Counter, peers, services []match) ju
 // counter notes a counter and returns its name.
 func (c *compiler) counter(n Counter) string {
 	name := n.Name()
-	c.out[name] = n
+	c.piece.counters = append(c.piece.counters, namedCounter{name, n})
 	return name
 }
 

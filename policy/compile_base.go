@@ -65,7 +65,7 @@ func (c *compiler) base() {
 	c.hosts(isolates, &input, &output)
 	for _, chain := range []nft.Chain{forward, input, output} {
 		if len(chain.Rules) > 0 {
-			c.table.Chains = append(c.table.Chains, chain)
+			c.add(chain)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func (c *compiler) guard(found spec.PerFamily[maps4]) {
 				nft.NewRule("to an isolated endpoint", nft.Daddr(f).In(set), nft.Do(nft.Counter{}, nft.Drop)))
 		}
 	}
-	c.table.Chains = append(c.table.Chains, chain)
+	c.add(chain)
 }
 
 // discovery gives the verdict on neighbour discovery.
@@ -177,9 +177,9 @@ func (c *compiler) strangers() []nft.Rule {
 	var rules []nft.Rule
 	for _, f := range spec.Families {
 		var claimed []nft.Element
-		for _, e := range c.m.spec.Endpoints {
+		for _, e := range c.x.own {
 			for _, a := range e.Addresses {
-				if e.Node == c.host.Node.Name && spec.FamilyOf(a) == f {
+				if spec.FamilyOf(a) == f {
 					claimed = append(claimed, nft.Exact(nft.Addr(a)))
 				}
 			}

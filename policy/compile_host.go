@@ -30,7 +30,7 @@ func (c *compiler) hosts(endpoints bool, input, output *nft.Chain) {
 	}
 	guard := nft.Chain{Name: chainHostGuard, Rules: append(c.discovery(nft.Return), c.tunnel()...)}
 	guard.Rules = append(guard.Rules, nft.NewRule("without a connection", nft.Do(nft.Counter{}, nft.Drop)))
-	c.table.Chains = append(c.table.Chains, guard)
+	c.add(guard)
 	if !endpoints {
 		for _, chain := range []*nft.Chain{input, output} {
 			chain.Rules = append(chain.Rules, c.errors()...)
@@ -77,10 +77,8 @@ func (c *compiler) inside() []nft.Rule {
 			}
 		}
 		add(NodeAddresses(c.host.Node))
-		for _, e := range c.m.spec.Endpoints {
-			if e.Node == c.host.Node.Name {
-				add(e.Addresses)
-			}
+		for _, e := range c.x.own {
+			add(e.Addresses)
 		}
 		if len(local) > 0 {
 			set := c.content("local"+number(f), nft.Set{Key: []nft.Type{nft.AddrType(f)}, Elements: sorted(local)})
@@ -112,7 +110,13 @@ func (c *compiler) own() []*spec.HostEndpoint {
 
 // hostStages are the tiers that judge something of a host endpoint.
 func (c *compiler) hostStages(h *spec.HostEndpoint, d spec.Direction) []stage {
-	return c.m.stages(d, func(p *spec.Policy) bool { return selectsHost(p, h) })
+	var list []*spec.Policy
+	for _, p := range c.x.hostPolicies {
+		if selectsHost(p, h) {
+			list = append(list, p)
+		}
+	}
+	return c.m.stages(d, list)
 }
 
 // hostMiddle drops TCP from its middle, as endpoints' is: an answer of the node in
@@ -232,7 +236,7 @@ func (c *compiler) hostRules(d spec.Direction, way nft.Direction, link nft.Field
 			verdicts = append(verdicts, nft.IfName(h.Interface).Maps(chain))
 		}
 		if len(verdicts) > 0 {
-			slices.SortFunc(verdicts, func(a, b nft.Element) int { return strings.Compare(string(a.Key), string(b.Key)) })
+			slices.SortFunc(verdicts, compareKeys)
 			name := c.content(s.prefix(), nft.Set{Key: []nft.Type{nft.TypeIfName}, Verdicts: true, Elements: verdicts})
 			rules = append(rules, nft.NewRule("", family, nft.CTDirection(way), link.VMap(name)))
 		}
@@ -262,6 +266,8 @@ func (c *compiler) hostChain(s side, h *spec.HostEndpoint, stages []stage) strin
 // sorted is a set's elements in order, each once.
 func sorted(list []nft.Element) []nft.Element {
 	list = slices.Clone(list) // Compact clears what is behind the end
-	slices.SortFunc(list, func(a, b nft.Element) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	slices.SortFunc(list, compareKeys)
 	return slices.Compact(list)
 }
+
+func compareKeys(a, b nft.Element) int { return strings.Compare(string(a.Key), string(b.Key)) }

@@ -1,11 +1,9 @@
 package policy
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/spec"
@@ -41,7 +39,7 @@ func (c *compiler) peers(s side, p *spec.Policy, r *spec.Rule) []match {
 	if r.Peers == nil {
 		return anything
 	}
-	var selected []selection
+	var selected []scope
 	var fixed []addrRange
 	add := func(list []addrRange) {
 		for _, a := range list {
@@ -63,7 +61,7 @@ func (c *compiler) peers(s side, p *spec.Policy, r *spec.Rule) []match {
 		case peer.NetworkSet != "":
 			add(c.m.rangesOf(c.m.sets[peer.NetworkSet]))
 		case peer.Endpoints != nil:
-			selected = append(selected, selection{p, peer.Endpoints})
+			selected = append(selected, peerScope(p, peer.Endpoints))
 			if peerSets(p, peer.Endpoints) {
 				for _, set := range c.m.spec.NetworkSets {
 					if peer.Endpoints.Selector == nil || peer.Endpoints.Selector.Matches(set.Labels) {
@@ -201,51 +199,27 @@ func (c *compiler) namedPort(s side, name string, protocol uint8) match {
 	return m
 }
 
-// selection is a selector of a rule's peers, in the scope of its policy.
-type selection struct {
-	policy   *spec.Policy
-	selector *spec.PeerSelector
-}
-
-// text identifies what is selected: equal texts select the same of all
-// inventories.
-func (s selection) text() string {
-	var parts []string
-	switch {
-	case s.selector.Namespaces != nil:
-		parts = append(parts, "namespaces", s.selector.Namespaces.String())
-	case s.policy.Namespace != "":
-		parts = append(parts, "namespace", s.policy.Namespace)
-	}
-	if s.selector.Selector != nil && !s.selector.Selector.IsAll() {
-		parts = append(parts, "endpoints", s.selector.Selector.String())
-	}
-	return strings.Join(parts, "\x00")
-}
-
 // livingSet is a set whose members come and go with endpoints and their labels,
 // while the rules that use it stay. Its name stands for who belongs to it.
 type livingSet struct {
 	name   string // without suffix
 	key    []nft.Type
-	member func(*spec.Endpoint) bool
+	scopes []scope                         // its members are in one of them
 	keys   func(*spec.Endpoint) []nft.Data // of a member
 }
 
-// selected is the set of the addresses of endpoints that one of the selections
-// selects.
-func (c *compiler) selected(f spec.Family, list []selection) string {
+// selected is the set of the addresses of endpoints that are in one of the
+// scopes.
+func (c *compiler) selected(f spec.Family, list []scope) string {
 	texts := make([]string, len(list))
 	for i, s := range list {
 		texts[i] = s.text()
 	}
 	slices.Sort(texts)
 	return c.live(livingSet{
-		name: "peers" + number(f) + "-" + hash(slices.Compact(texts)...),
-		key:  []nft.Type{nft.AddrType(f)},
-		member: func(e *spec.Endpoint) bool {
-			return slices.ContainsFunc(list, func(s selection) bool { return c.m.peerEndpoint(s.policy, s.selector, e) })
-		},
+		name:   "peers" + number(f) + "-" + hash(slices.Compact(texts)...),
+		key:    []nft.Type{nft.AddrType(f)},
+		scopes: list,
 		keys: func(e *spec.Endpoint) []nft.Data {
 			var keys []nft.Data
 			for _, a := range e.Addresses {
@@ -262,12 +236,9 @@ func (c *compiler) selected(f spec.Family, list []selection) string {
 // to a named port of a protocol.
 func (c *compiler) ports(f spec.Family, name string, protocol uint8) string {
 	return c.live(livingSet{
-		name: "named" + number(f) + "-" + hash(name, strconv.Itoa(int(protocol))),
-		key:  []nft.Type{nft.AddrType(f), nft.TypeInetService},
-		member: func(e *spec.Endpoint) bool {
-			p, ok := e.Ports[name]
-			return ok && protocolNumber(p.Protocol) == protocol
-		},
+		name:   "named" + number(f) + "-" + hash(name, strconv.Itoa(int(protocol))),
+		key:    []nft.Type{nft.AddrType(f), nft.TypeInetService},
+		scopes: []scope{{port: name, protocol: protocol}},
 		keys: func(e *spec.Endpoint) []nft.Data {
 			var keys []nft.Data
 			for _, a := range e.Addresses {
@@ -293,26 +264,6 @@ func protocolNumber(name string) uint8 {
 
 // live notes a living set and returns its name.
 func (c *compiler) live(s livingSet) string {
-	if c.living[s.name] == nil {
-		c.living[s.name] = &s
-	}
+	c.piece.living = append(c.piece.living, &s)
 	return s.name
-}
-
-// fill makes the living sets.
-func (c *compiler) fill() {
-	for _, name := range c.setNames() {
-		s := c.living[name]
-		set := nft.Set{Name: name + c.suffix[name], Key: s.key}
-		for _, e := range c.m.spec.Endpoints {
-			if !s.member(e) {
-				continue
-			}
-			for _, k := range s.keys(e) {
-				set.Elements = append(set.Elements, nft.Exact(k))
-			}
-		}
-		slices.SortFunc(set.Elements, func(a, b nft.Element) int { return cmp.Compare(a.Key, b.Key) })
-		c.table.Sets = append(c.table.Sets, set)
-	}
 }

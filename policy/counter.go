@@ -52,8 +52,14 @@ func (c Counter) Subject() string {
 // Isolating is the first policy of a tier that isolates an endpoint in a
 // direction, and so brings it the tier's default action; nil if none does.
 func (m *Model) Isolating(t *spec.Tier, d spec.Direction, e *spec.Endpoint) *spec.Policy {
-	for _, s := range m.stages(d, func(p *spec.Policy) bool { return p.Tier == t.Name && m.selects(p, e) }) {
-		return s.policies[0]
+	i, known := m.rank[t.Name]
+	if !known {
+		return nil
+	}
+	for _, p := range m.tiers[i].policies {
+		if p.Applies(d) && m.selects(p, e) {
+			return p
+		}
 	}
 	return nil
 }

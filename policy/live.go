@@ -28,8 +28,12 @@ import (
 //
 // live is the table in the kernel, whatever else is in it.
 func Compile(m *Model, host Host, live nft.Table) Compiled {
+	return NewIndex(m, host).compile(live)
+}
+
+func (x *Index) compile(live nft.Table) Compiled {
 	suffix, taken, idle := suffixes(live)
-	c := build(m, host, suffix)
+	c := x.build(suffix)
 	changed := c.changed(live)
 	harmless := c.harmless(changed) && !slices.ContainsFunc(idle, func(name string) bool { _, ok := changed[name]; return ok })
 	if len(changed) == 0 || harmless && c.inForce(live) {
@@ -43,7 +47,7 @@ func Compile(m *Model, host Host, live nft.Table) Compiled {
 	for name := range changed {
 		suffix[name] = "_" + strconv.Itoa(taken[name]+1)
 	}
-	c = build(m, host, suffix)
+	c = x.build(suffix)
 	return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
 }
 
@@ -56,7 +60,7 @@ type use struct {
 
 func (c *compiler) use(set string, s side, a spec.Action) {
 	if set != "" {
-		c.uses = append(c.uses, use{set, s, a})
+		c.piece.uses = append(c.piece.uses, use{set, s, a})
 	}
 }
 

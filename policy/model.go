@@ -21,6 +21,7 @@ import (
 type Model struct {
 	spec       *spec.Spec
 	tiers      []tier
+	rank       map[string]int // of a tier, by name
 	endpoints  map[netip.Addr]*spec.Endpoint
 	nodes      map[netip.Addr]*spec.Node
 	namespaces map[string]selector.Labels
@@ -117,21 +118,44 @@ func NodeAddresses(n *spec.Node) []netip.Addr {
 // order puts policies into their tiers, in the order in which they are looked
 // at.
 func (m *Model) order(policies []*spec.Policy) {
-	at := make(map[string]int, len(m.spec.Tiers))
+	m.rank = make(map[string]int, len(m.spec.Tiers))
 	for _, t := range m.spec.Tiers {
 		m.tiers = append(m.tiers, tier{Tier: t})
 	}
 	slices.SortFunc(m.tiers, func(a, b tier) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name)) })
 	for i, t := range m.tiers {
-		at[t.Name] = i
+		m.rank[t.Name] = i
 	}
 	for _, p := range policies {
-		i := at[p.Tier] // the spec has every tier that a policy names
-		m.tiers[i].policies = append(m.tiers[i].policies, p)
+		t := &m.tiers[m.rank[p.Tier]] // the spec has every tier that a policy names
+		t.policies = append(t.policies, p)
 	}
 	for _, t := range m.tiers {
 		slices.SortFunc(t.policies, comparePolicies)
 	}
+}
+
+// stages are the tiers that judge something in a direction, of the policies
+// that select one endpoint, in order.
+func (m *Model) stages(d spec.Direction, selecting []*spec.Policy) []stage {
+	var list []stage
+	for _, p := range selecting {
+		if !p.Applies(d) || len(m.tiers) == 0 {
+			continue
+		}
+		t := m.tiers[m.rank[p.Tier]].Tier
+		if n := len(list); n == 0 || list[n-1].tier != t {
+			list = append(list, stage{tier: t})
+		}
+		last := &list[len(list)-1]
+		last.policies = append(last.policies, p)
+	}
+	return list
+}
+
+// compare is the order in which policies are looked at.
+func (m *Model) compare(a, b *spec.Policy) int {
+	return cmp.Or(cmp.Compare(m.rank[a.Tier], m.rank[b.Tier]), comparePolicies(a, b))
 }
 
 // comparePolicies is the order of policies in a tier.
@@ -155,10 +179,7 @@ func (m *Model) Node(a netip.Addr) *spec.Node { return m.nodes[a] }
 
 // selects says that a policy is about an endpoint.
 func (m *Model) selects(p *spec.Policy, e *spec.Endpoint) bool {
-	return p.Selector != nil &&
-		(p.Namespace == "" || p.Namespace == e.Namespace) &&
-		p.Selector.Matches(e.Labels) &&
-		(p.NamespaceSelector == nil || p.NamespaceSelector.Matches(m.namespaces[e.Namespace]))
+	return p.Selector != nil && m.within(subjectScope(p), e)
 }
 
 // selectsHost says that a policy is about a host endpoint.
@@ -169,15 +190,7 @@ func selectsHost(p *spec.Policy, h *spec.HostEndpoint) bool {
 // peerEndpoint says that a peer of a policy's rule is an endpoint, by its
 // labels and its namespace's.
 func (m *Model) peerEndpoint(p *spec.Policy, s *spec.PeerSelector, e *spec.Endpoint) bool {
-	switch {
-	case s.Namespaces != nil:
-		if !s.Namespaces.Matches(m.namespaces[e.Namespace]) {
-			return false
-		}
-	case p.Namespace != "" && p.Namespace != e.Namespace:
-		return false
-	}
-	return s.Selector == nil || s.Selector.Matches(e.Labels)
+	return m.within(peerScope(p, s), e)
 }
 
 // peerSets says whether the network sets whose labels a selector matches are

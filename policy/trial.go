@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/spec"
 )
@@ -17,14 +19,14 @@ type Trial struct {
 // kernel refuses a ruleset, they tell which of them it does not take.
 func Trials(m *Model, host Host) []Trial {
 	var list []Trial
+	x := NewIndex(m, host)
 	for _, t := range m.tiers {
 		for _, p := range t.policies {
-			c := newCompiler(m, host, nil)
+			c := newCompiler(x)
 			for _, s := range c.sides(p) {
 				c.named("trial", append(rules(c.policy(s, p, nft.Return)), c.otherwise(s, stage{t.Tier, []*spec.Policy{p}}, nft.Return)...))
 			}
-			if len(c.table.Chains) > 0 {
-				c.fill()
+			if c.gather(c.piece); len(c.chains) > 0 {
 				list = append(list, Trial{p, c.finished()})
 			}
 		}
@@ -40,8 +42,8 @@ func (c *compiler) sides(p *spec.Policy) []side {
 			continue
 		}
 		var families spec.PerFamily[bool]
-		for _, e := range c.m.spec.Endpoints {
-			if e.Node == c.host.Node.Name && c.m.selects(p, e) {
+		for _, e := range c.x.own {
+			if slices.Contains(e.identity.subjects, p) {
 				for _, a := range e.Addresses {
 					families.Set(spec.FamilyOf(a), true)
 				}

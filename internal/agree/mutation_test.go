@@ -27,7 +27,7 @@ var mutations = []mutation{
 	{
 		"a named port has the numbers of all endpoints", "policy/compile_match.go",
 		"keys = append(keys, nft.Tuple(nft.Addr(a), nft.Port(e.Ports[name].Number)))",
-		`for _, o := range c.m.spec.Endpoints {
+		`for _, o := range c.x.endpoints {
 			if p, ok := o.Ports[name]; ok {
 				keys = append(keys, nft.Tuple(nft.Addr(a), nft.Port(p.Number)))
 			}
@@ -39,16 +39,17 @@ var mutations = []mutation{
 		`if name := found.Get(f).egress; name == "none" {`,
 	},
 	{
-		"policies of one order are not looked at by name", "policy/compile.go",
-		"if len(s.policies) > 0 {",
-		`slices.SortStableFunc(s.policies, func(a, b *spec.Policy) int {
-			switch {
-			case a.Order == nil || b.Order == nil || *a.Order != *b.Order:
-				return comparePolicies(a, b)
-			}
-			return strings.Compare(b.Name, a.Name)
-		})
-		if len(s.policies) > 0 {`,
+		"policies of one order are not looked at by name", "policy/model.go",
+		"for _, p := range selecting {",
+		`selecting = slices.Clone(selecting)
+	slices.SortStableFunc(selecting, func(a, b *spec.Policy) int {
+		switch {
+		case a.Tier != b.Tier || a.Order == nil || b.Order == nil || *a.Order != *b.Order:
+			return m.compare(a, b)
+		}
+		return cmp.Compare(b.Name, a.Name)
+	})
+	for _, p := range selecting {`,
 	},
 	{
 		"what is passed on is allowed", "policy/compile.go",
