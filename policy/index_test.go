@@ -167,31 +167,40 @@ func (d drawing) frame() spec.Spec {
 
 // event changes the world, and tells an index.
 func (d drawing) event(w *world, x *Index) {
-	switch d.number(12, "event") {
+	switch d.number(14, "event") {
 	case 0, 1, 2, 3:
 		e := d.endpoint()
 		w.endpoints[e.Name] = e
 		x.SetEndpoint(e)
-	case 4:
-		if old := w.endpoints[d.one("relabelled", "e1", "e2", "e3", "e4")]; old != nil {
-			e := *old
-			e.Labels = d.labels("label")
+	case 4, 5, 6:
+		if old := w.endpoints[d.one("changed", "e1", "e2", "e3", "e4")]; old != nil {
+			e, another := *old, d.endpoint()
+			switch d.number(4, "what changes") {
+			case 0:
+				e.Addresses = another.Addresses
+			case 1:
+				e.Node = another.Node
+			case 2:
+				e.Ports = another.Ports
+			default:
+				e.Labels = another.Labels
+			}
 			w.endpoints[e.Name] = &e
 			x.SetEndpoint(&e)
 		}
-	case 5:
+	case 7:
 		name := d.one("deleted", "e1", "e2", "e3", "e4", "e5", "e6", "e7")
 		delete(w.endpoints, name)
 		x.DeleteEndpoint(name)
-	case 6, 7, 8:
+	case 8, 9, 10:
 		p := d.policy()
 		w.policies[p.ID()] = p
 		x.SetPolicy(p)
-	case 9:
+	case 11:
 		p := spec.Policy{Kind: spec.KindPolicy, Name: d.one("deleted policy", "p1", "p2", "p3", "p4", "p5")}
 		delete(w.policies, p.ID())
 		x.DeletePolicy(p.ID())
-	case 10:
+	case 12:
 		ns := &spec.Namespace{Name: d.one("namespace", "default", "x", "y"), Labels: d.labels("namespace's label")}
 		if d.number(3, "gone") == 0 {
 			delete(w.namespaces, ns.Name)
@@ -224,7 +233,7 @@ func TestIndex(t *testing.T) {
 		w := newWorld(d.frame())
 		x := NewIndex(w.model(), indexHost)
 		told := nft.Table{Family: nft.INet, Name: nft.TableName}
-		for range rapid.IntRange(1, 30).Draw(t, "events") {
+		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			d.event(w, x)
 			if d.number(4, "look") == 0 {
 				x.Table()
@@ -286,7 +295,7 @@ func TestIndexForgets(t *testing.T) {
 		x := NewIndex(w.model(), indexHost)
 		x.Changes()
 		empty := x.sizes()
-		for range rapid.IntRange(1, 30).Draw(t, "events") {
+		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			d.event(w, x)
 			if d.number(2, "look") == 0 {
 				x.Changes()
