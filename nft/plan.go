@@ -43,7 +43,8 @@ import (
 type Plan struct {
 	Prepare, Switch, Retire Stage
 
-	before  Ruleset // what was observed
+	before  Ruleset        // what was observed, or that of it which differs
+	whole   func() Ruleset // all that was observed; nil: before
 	changes []change.Change
 	then    *Plan // what comes after it; nil: nothing
 }
@@ -136,7 +137,11 @@ func (p *Plan) tables() []TableID {
 
 // expected is the ruleset after the first n transactions.
 func (p *Plan) expected(n int) (Ruleset, error) {
-	m := modelOf(p.before)
+	before := p.before
+	if p.whole != nil {
+		before = p.whole()
+	}
+	m := modelOf(before)
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
 			if n == 0 {

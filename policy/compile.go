@@ -205,7 +205,11 @@ func (c *compiler) chain(s side, stages []stage, lookUp bool) string {
 			made.name = c.named(s.prefix(), c.lookUp(s, list, behind))
 			return
 		}
-		made.name = c.named(s.prefix(), append(rules(list), behind...))
+		all := append(rules(list), behind...)
+		if len(stages) > 1 && !slices.ContainsFunc(all, func(r nft.Rule) bool { return slices.Contains(r.Exprs, nft.Expr(next)) }) {
+			made.needs = made.needs[1:] // nobody comes to the next tier
+		}
+		made.name = c.named(s.prefix(), all)
 	}).name
 }
 
@@ -287,10 +291,12 @@ func (c *compiler) judgements(s side, p *spec.Policy, next nft.Verdict) []judgem
 	counters := Counters(p, s.Direction)
 	for i := range p.Rules(s.Direction) {
 		r := &p.Rules(s.Direction)[i]
+		without := *c.piece
 		peers, services := c.peers(s, p, r), c.services(s, r)
 		if len(peers) == 0 || len(services) == 0 {
-			// Nothing of this family can match; the counter is there for what
-			// can in the other one.
+			// Nothing of this family can match, and no set is needed for it. The
+			// counter is there for what can match in the other one.
+			*c.piece = without
 			continue
 		}
 		comment := comment(p, s.Direction, i+1, Describe(r, s.Direction))

@@ -15,8 +15,7 @@ type Delta struct {
 	// the set's name in the table.
 	Members map[string]MemberDelta
 	// Before holds the chains, sets and counters that go or change, as they
-	// were, and After those that come or change. Living sets that go are without
-	// their elements.
+	// were, and After those that come or change.
 	Before, After nft.Table
 }
 
@@ -36,6 +35,12 @@ func (d Delta) Empty() bool { return len(d.Members) == 0 && !d.Structural() }
 // What is not used any more is forgotten with it.
 func (x *Index) Changes() Delta {
 	d := x.difference()
+	x.tell()
+	return d
+}
+
+// tell notes that what there is has been told.
+func (x *Index) tell() {
 	c := x.now
 	for _, m := range x.living {
 		if c.living[m.name] == nil {
@@ -44,9 +49,9 @@ func (x *Index) Changes() Delta {
 		}
 		m.told, m.untold = m.name+x.suffix[m.name], nil
 	}
+	maps.DeleteFunc(x.suffix, func(name, _ string) bool { return x.living[name] == nil })
 	clear(x.touched)
 	x.told = c
-	return d
 }
 
 // difference is what Changes will tell.
@@ -98,7 +103,7 @@ func (x *Index) difference() Delta {
 			d.After.Sets = append(d.After.Sets, nft.Set{Name: name, Key: m.key, Elements: m.list()})
 		}
 		if m.told != "" {
-			d.Before.Sets = append(d.Before.Sets, nft.Set{Name: m.told, Key: m.key})
+			d.Before.Sets = append(d.Before.Sets, nft.Set{Name: m.told, Key: m.key, Elements: m.before()})
 		}
 	}
 	for _, name := range onlyNames(c.out, was.out) {
@@ -126,6 +131,18 @@ func onlyNames(a, b map[string]Counter) []string {
 		}
 	}
 	return list
+}
+
+// Reverse leads back.
+func (d Delta) Reverse() Delta {
+	r := Delta{Before: d.After, After: d.Before}
+	if d.Members != nil {
+		r.Members = make(map[string]MemberDelta, len(d.Members))
+	}
+	for name, m := range d.Members {
+		r.Members[name] = MemberDelta{m.Key, m.Removed, m.Added}
+	}
+	return r
 }
 
 // Apply makes of a table the one that differs from it by the delta.

@@ -266,7 +266,9 @@ type memberSet struct {
 // note notes that a key has become a member, or has ceased to be one.
 func (s *memberSet) note(k nft.Data, is bool) {
 	if s.elements != nil {
-		flip(&s.since, k, is)
+		if flip(&s.since, k, is); len(s.since) > 64+len(s.elements)/4 {
+			s.elements, s.since = nil, nil // nobody has asked for long
+		}
 	}
 	if s.told != "" {
 		flip(&s.untold, k, is)
@@ -295,4 +297,10 @@ func (s *memberSet) list() []nft.Element {
 		s.since = nil
 	}
 	return s.elements
+}
+
+// before is the set's elements as they were told, in order.
+func (s *memberSet) before() []nft.Element {
+	added, removed := sides(s.untold)
+	return merge(s.list(), removed, added)
 }

@@ -413,7 +413,6 @@ func (x *Index) delist(m *memberSet) {
 	}
 	delete(x.living, m.name)
 	delete(x.touched, m)
-	delete(x.suffix, m.name)
 	x.scopes.remove(m, m.scopes...)
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -219,9 +220,15 @@ var indexHost = Host{Node: &spec.Node{Name: "n1"}, Bridge: "cni0"}
 
 func equalTables(t *rapid.T, what string, got, want nft.Table) {
 	t.Helper()
-	if g, w := got.String(), want.String(); g != w {
-		t.Fatalf("%s:\n%s\nwant\n%s", what, g, w)
+	g, w := strings.Split(got.String(), "\n"), strings.Split(want.String(), "\n")
+	if !slices.Equal(g, w) {
+		t.Fatalf("%s: too much:\n%s\ntoo little:\n%s", what, missing(g, w), missing(w, g))
 	}
+}
+
+// missing are the lines that others do not have.
+func missing(lines, others []string) string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return slices.Contains(others, l) }), "\n")
 }
 
 // After any events, the index's table is that of a fresh one and that of an
@@ -242,9 +249,10 @@ func TestIndex(t *testing.T) {
 			if d.number(3, "batch") == 0 {
 				continue
 			}
-			delta := x.Changes()
+			delta, before := x.Changes(), told
 			told = delta.Apply(told)
 			table := x.Table()
+			equalTables(t, "the way back", delta.Reverse().Apply(told), before)
 			equalTables(t, "what was told", told, table)
 			if got, want := delta.Empty(), x.Changes().Empty(); !want {
 				t.Fatalf("something changed by itself (%v)", got)
