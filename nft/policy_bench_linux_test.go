@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -61,6 +62,7 @@ func newNamespace(b *testing.B) *lab.Namespace {
 // begin.
 func newPolicyNode(b *testing.B, policies, endpoints int) *policyNode {
 	b.Helper()
+	debug.SetGCPercent(400) // as the command does
 	n := &policyNode{b: b, sp: bench.Inventory(policies, endpoints), to: &recorder{}, ns: newNamespace(b)}
 	err := n.ns.Do(func() (err error) {
 		n.to.Writer, err = nft.OpenWriter()

@@ -30,7 +30,7 @@ type Host struct {
 
 // refused says that among the policies is one that the kernel does not take.
 func (h Host) refused(stages []stage) bool {
-	return slices.ContainsFunc(stages, func(s stage) bool {
+	return len(h.Refused) > 0 && slices.ContainsFunc(stages, func(s stage) bool {
 		return slices.ContainsFunc(s.policies, func(p *spec.Policy) bool { return h.Refused[p.ID()] })
 	})
 }
@@ -113,9 +113,14 @@ type stage struct {
 // the living sets' names.
 func newCompiler(x *Index) *compiler {
 	x.round++
+	last := x.now // about as large as what is made now
+	if last == nil {
+		last = &compiler{}
+	}
 	return &compiler{
 		x: x, m: x.m, host: x.host, suffix: x.suffix, piece: &piece{},
-		chains: map[string]nft.Chain{}, sets: map[string]nft.Set{}, living: map[string]*livingSet{}, out: map[string]Counter{},
+		chains: make(map[string]nft.Chain, len(last.chains)), sets: make(map[string]nft.Set, len(last.sets)),
+		living: make(map[string]*livingSet, len(last.living)), out: make(map[string]Counter, len(last.out)), uses: make([]use, 0, len(last.uses)),
 	}
 }
 
