@@ -174,7 +174,7 @@ type takeOver struct {
 // with direct routing a VTEP that receives what has another way back.
 func (c takeOver) isNews(x change.Change) bool {
 	switch x.Kind {
-	case "nexthop", "table", "chain", "set":
+	case "nexthop", "table", "chain", "set", "map", "counter":
 		return x.Action == change.Create
 	case "route", "neighbour", "fdb":
 		return x.Action == change.Create && len(c.nodes) < len(nodeNames)
