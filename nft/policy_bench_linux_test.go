@@ -187,7 +187,7 @@ func (n *policyNode) policyEvents() map[string]events {
 		}
 	}
 	relabelled := func(list []*spec.Endpoint) events {
-		return func(i int) (do, undo func()) {
+		return func(int) (do, undo func()) {
 			k := random.IntN(len(list))
 			e := *list[k]
 			e.Labels = maps.Clone(e.Labels)
@@ -236,7 +236,6 @@ func BenchmarkPolicyStart(b *testing.B) {
 					r.send(b, batch)
 				}
 				bare = append(bare, milliseconds(cpuTime(b)-from))
-				batches = nil
 				runtime.GC()
 				runtime.ReadMemStats(&after)
 				index = append(index, float64(after.HeapAlloc-before.HeapAlloc)/(1<<20))

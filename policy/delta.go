@@ -106,9 +106,7 @@ func (x *Index) difference() Delta {
 			d.Before.Sets = append(d.Before.Sets, nft.Set{Name: m.told, Key: m.key, Elements: m.before()})
 		}
 	}
-	for _, name := range onlyNames(c.out, was.out) {
-		d.After.Counters = append(d.After.Counters, name)
-	}
+	d.After.Counters = append(d.After.Counters, onlyNames(c.out, was.out)...)
 	d.Before.Counters = onlyNames(was.out, c.out)
 	return d
 }

@@ -98,7 +98,7 @@ func (d drawing) endpoint() *spec.Endpoint {
 	return e
 }
 
-func (d drawing) rules(what string, wide bool) []spec.Rule {
+func (d drawing) rules(what string) []spec.Rule {
 	list := make([]spec.Rule, d.number(3, what))
 	for i := range list {
 		r := &list[i]
@@ -149,7 +149,7 @@ func (d drawing) policy() *spec.Policy {
 	default:
 		p.Selector = d.selector("subject")
 	}
-	p.Ingress, p.Egress = d.rules("ingress", true), d.rules("egress", true)
+	p.Ingress, p.Egress = d.rules("ingress"), d.rules("egress")
 	return p
 }
 

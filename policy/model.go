@@ -187,12 +187,6 @@ func selectsHost(p *spec.Policy, h *spec.HostEndpoint) bool {
 	return p.HostSelector != nil && p.HostSelector.Matches(h.Labels)
 }
 
-// peerEndpoint says that a peer of a policy's rule is an endpoint, by its
-// labels and its namespace's.
-func (m *Model) peerEndpoint(p *spec.Policy, s *spec.PeerSelector, e *spec.Endpoint) bool {
-	return m.within(peerScope(p, s), e)
-}
-
 // peerSets says whether the network sets whose labels a selector matches are
 // meant by it, too: they are in no namespace.
 func peerSets(p *spec.Policy, s *spec.PeerSelector) bool {
