@@ -17,9 +17,9 @@ const (
 	chainGuard   = "policy_guard"
 )
 
-// maps are the names of the maps and sets by which base chains find the chains
+// lookups are the names of the maps and sets by which base chains find the chains
 // of this node's endpoints; "" where there is nobody to be found.
-type maps4 struct {
+type lookups struct {
 	egress, ingress       string
 	isolated, isolatedFor string // in any direction; for ingress
 }
@@ -31,10 +31,10 @@ type maps4 struct {
 // denied from the next packet on, whoever sends it, and nothing has to be found
 // out about connections that were open before.
 func (c *compiler) base() {
-	var found spec.PerFamily[maps4]
+	var found spec.PerFamily[lookups]
 	isolates := false
 	for _, f := range spec.Families {
-		var d maps4
+		var d lookups
 		var from, to []nft.Element
 		d.egress, from = c.dispatch(side{Direction: spec.Egress, family: f})
 		d.ingress, to = c.dispatch(side{Direction: spec.Ingress, family: f})
@@ -71,7 +71,7 @@ func (c *compiler) base() {
 }
 
 // endpoints are the rules of the base chains about this node's endpoints.
-func (c *compiler) endpoints(found spec.PerFamily[maps4], forward, input, output *nft.Chain) {
+func (c *compiler) endpoints(found spec.PerFamily[lookups], forward, input, output *nft.Chain) {
 	if c.host.Bridge != "" {
 		// First of all: the bridge drops what has not been here.
 		name := nft.IfName(c.host.Bridge)
@@ -142,7 +142,7 @@ var neighbour = []struct{ first, last byte }{{130, 137}, {143, 143}}
 
 // guard makes the chain for packets that no connection's tuple can be asked
 // for: they do not reach an isolated endpoint, and do not come from one.
-func (c *compiler) guard(found spec.PerFamily[maps4]) {
+func (c *compiler) guard(found spec.PerFamily[lookups]) {
 	chain := nft.Chain{Name: chainGuard, Rules: c.discovery(nft.Return)}
 	for _, f := range spec.Families {
 		if set := found.Get(f).isolated; set != "" {

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/poldernet/polder/nft"
@@ -10,48 +9,51 @@ import (
 )
 
 // Describe is what a rule says, in one line and in the words of the spec:
-// "allow 5432/tcp from app == 'web'". Rules that say the same have the same
-// line.
+// `allow 5432/tcp from app == "web"`.
 func Describe(r *spec.Rule, d spec.Direction) string {
 	parts := []string{string(r.Action)}
-	if r.Services != nil {
-		parts = append(parts, list(r.Services, "nothing", ", ", describeService))
+	switch {
+	case r.Services == nil:
+	case len(r.Services) == 0:
+		parts = append(parts, "nothing")
+	default:
+		parts = append(parts, ServicesText(r.Services))
 	}
 	if r.Peers != nil {
-		word := "from"
-		if d == spec.Egress {
-			word = "to"
+		parts = append(parts, map[spec.Direction]string{spec.Ingress: "from", spec.Egress: "to"}[d])
+		var list []string
+		for i := range r.Peers {
+			list = append(list, PeerText(&r.Peers[i]))
 		}
-		parts = append(parts, word, list(r.Peers, "nobody", " or ", describePeer))
+		if len(list) == 0 {
+			list = []string{"nobody"}
+		}
+		parts = append(parts, strings.Join(list, " or "))
 	}
 	return strings.Join(parts, " ")
 }
 
-func list[T any](of []T, none, separator string, text func(*T) string) string {
-	if len(of) == 0 {
-		return none
-	}
-	texts := make([]string, len(of))
-	for i := range of {
-		texts[i] = text(&of[i])
-	}
-	return strings.Join(texts, separator)
-}
-
-func describePeer(p *spec.Peer) string {
+// PeerText is the other end of a rule in the same words.
+func PeerText(p *spec.Peer) string {
 	switch {
 	case p.Any:
 		return "anybody"
 	case p.Block != nil:
-		text := p.Block.CIDR.String()
-		for i, e := range p.Block.Except {
-			text += map[bool]string{true: " except ", false: ", "}[i == 0] + e.String()
+		text := BlockText(p.Block.CIDR)
+		var holes []string
+		for _, e := range p.Block.Except {
+			holes = append(holes, BlockText(e))
+		}
+		if len(holes) > 0 {
+			text += " except " + strings.Join(holes, ", ")
 		}
 		return text
 	case p.NetworkSet != "":
-		return "network set " + p.NetworkSet
+		return "network_set " + p.NetworkSet
 	case p.Node != "":
 		return "node " + p.Node
+	case p.Endpoints == nil:
+		return "nobody"
 	}
 	text := "all()"
 	if p.Endpoints.Selector != nil {
@@ -60,41 +62,7 @@ func describePeer(p *spec.Peer) string {
 	if p.Endpoints.Namespaces != nil {
 		text += " in namespaces " + p.Endpoints.Namespaces.String()
 	}
-	// What stands in double quotes cannot stand in a comment of nft(8).
-	return strings.ReplaceAll(text, `"`, "'")
-}
-
-func describeService(s *spec.Service) string {
-	protocol := protocolText(s.Protocol)
-	switch {
-	case s.Name != "" && s.Protocol == 0:
-		return s.Name
-	case s.Name != "":
-		return s.Name + "/" + protocol
-	case s.ICMP != nil && s.ICMP.Code != nil:
-		return fmt.Sprintf("%s type %d code %d", protocol, s.ICMP.Type, *s.ICMP.Code)
-	case s.ICMP != nil:
-		return fmt.Sprintf("%s type %d", protocol, s.ICMP.Type)
-	case s.Ports.IsZero():
-		return protocol
-	}
-	return s.Ports.String() + "/" + protocol
-}
-
-func protocolText(n uint8) string {
-	switch n {
-	case nft.TCP:
-		return "tcp"
-	case nft.UDP:
-		return "udp"
-	case nft.SCTP:
-		return "sctp"
-	case icmp(spec.IPv4):
-		return "icmp"
-	case icmp(spec.IPv6):
-		return "ipv6-icmp"
-	}
-	return "protocol " + strconv.Itoa(int(n))
+	return text
 }
 
 // comment is the comment of the rules that a policy's rule is compiled to. By
@@ -116,6 +84,8 @@ func lastOf(g stage) string {
 // cut makes a comment of a line. One that is too long for a comment is cut, and
 // marked so that another one differs.
 func cut(whole string) string {
+	// What stands in double quotes cannot stand in a comment of nft(8).
+	whole = strings.ReplaceAll(whole, `"`, "'")
 	if c := nft.Comment(whole); c == whole {
 		return c
 	}

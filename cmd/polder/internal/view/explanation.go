@@ -169,12 +169,12 @@ func newTier(t *policy.TierStep, d spec.Direction) Tier {
 
 func newRule(r *policy.RuleStep, d spec.Direction) Rule {
 	rule := Rule{
-		Number: r.Index + 1, Action: r.Rule.Action, Text: ruleText(r.Rule, d), Matches: r.Matches(),
+		Number: r.Index + 1, Action: r.Rule.Action, Text: policy.Describe(r.Rule, d), Matches: r.Matches(),
 		PeerMatches: r.PeerMatches, ServiceMatches: r.ServiceMatches, Range: newRange(r.Rule.Range),
 		several: len(r.Rule.Peers) > 1 || len(r.Rule.Services) > 1,
 	}
 	if r.Peer != nil {
-		rule.Peer = peerText(r.Peer)
+		rule.Peer = policy.PeerText(r.Peer)
 	}
 	if r.Set != nil {
 		rule.NetworkSet = r.Set.Name

@@ -94,7 +94,7 @@ func newRules(p *spec.Policy, d spec.Direction) []ShownRule {
 	}
 	rules := p.Rules(d)
 	for i := range rules {
-		list = append(list, ShownRule{Number: i + 1, Action: rules[i].Action, Text: ruleText(&rules[i], d), Range: newRange(rules[i].Range)})
+		list = append(list, ShownRule{Number: i + 1, Action: rules[i].Action, Text: policy.Describe(&rules[i], d), Range: newRange(rules[i].Range)})
 	}
 	return list
 }

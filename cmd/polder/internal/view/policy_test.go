@@ -96,7 +96,7 @@ func TestRuleText(t *testing.T) {
 		{spec.Rule{Action: spec.Allow, Peers: []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: selector.Has("app"), Namespaces: selector.All()}}, {Endpoints: &spec.PeerSelector{}}}}, spec.Ingress,
 			"allow from has(app) in namespaces all() or all()"},
 	} {
-		if got := ruleText(&test.rule, test.d); got != test.want {
+		if got := policy.Describe(&test.rule, test.d); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
 	}
