@@ -19,16 +19,16 @@ func (d *tableDiff) tableChange(there bool) []change.Change {
 	case d.have.Dormant:
 		changes = append(changes, change.Change{Action: change.Update, Kind: "table", Name: d.id.String(), Attrs: []change.Attr{{Name: "flags", Before: "dormant"}}})
 	}
-	for _, c := range d.want.Counters {
-		if !slices.Contains(d.have.Counters, c) {
-			changes = append(changes, change.Change{Action: change.Create, Kind: "counter", Name: d.name(c)})
+	var gone []change.Change
+	inStep(d.want.Counters, d.have.Counters, itself, func(want, have *string) {
+		switch {
+		case have == nil:
+			changes = append(changes, change.Change{Action: change.Create, Kind: "counter", Name: d.name(*want)})
+		case want == nil:
+			gone = append(gone, change.Change{Action: change.Delete, Kind: "counter", Name: d.name(*have)})
 		}
-	}
-	for _, c := range d.have.Counters {
-		if !slices.Contains(d.want.Counters, c) {
-			changes = append(changes, change.Change{Action: change.Delete, Kind: "counter", Name: d.name(c)})
-		}
-	}
+	})
+	changes = append(changes, gone...)
 	for _, o := range d.have.Objects {
 		if !slices.Contains(d.want.Objects, o) {
 			changes = append(changes, change.Change{Action: change.Delete, Kind: "object", Name: d.name(o.String())})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,4 +77,8 @@ func TestChangesShowTheDifference(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func index[T named](list []T, name string) int {
+	return slices.IndexFunc(list, func(v T) bool { return v.key() == name })
 }

@@ -15,25 +15,26 @@ import (
 // A chain whose rules differ in anything is refilled; counters in its rules
 // then begin at zero, named counters live on. Objects that do not differ are
 // not touched.
+//
+// Elements and rules that both rulesets share, in one array, are known to be equal
+// at once: who makes a ruleset of another one and leaves most of it alone pays
+// for what differs.
 func Diff(desired, observed Ruleset) *Plan {
 	d := differ{}
-	before := make(Ruleset, len(observed))
-	for i, t := range observed {
-		before[i] = t.canonical()
-	}
-	for _, id := range tableIDs(desired, before) {
+	for _, id := range tableIDs(desired, observed) {
 		want, wanted := desired.Table(id)
-		have, there := before.Table(id)
+		have, there := observed.Table(id)
 		switch {
 		case wanted:
-			t := tableDiff{differ: &d, id: id, want: want.canonical(), have: have}
+			t := tableDiff{differ: &d, id: id}
+			t.want, t.have = sideBySide(want, have)
 			t.diff(there)
 		default:
 			d.retire = append(d.retire, step{id, delTable{}})
-			d.changes = append(d.changes, deletedTable(have))
+			d.tell(func() []change.Change { return []change.Change{deletedTable(have)} })
 		}
 	}
-	p := &Plan{before: before, changes: d.changes}
+	p := &Plan{before: observed, tell: d.told}
 	p.Prepare.transactions = pack(d.prepare)
 	p.Switch.transactions = pack(d.extend)
 	if len(d.swap) > 0 {
@@ -63,10 +64,13 @@ type differ struct {
 	// wake comes after it: in one transaction the kernel refuses a table that
 	// wakes and a base chain that changes (nf_tables_api.c,
 	// nft_table_pending_update). The rules are then right when they begin.
-	wake    []step
-	retire  []step
-	changes []change.Change
+	wake   []step
+	retire []step
+	told   []func() []change.Change
 }
+
+// tell leaves a difference for display to be described when somebody asks.
+func (d *differ) tell(what func() []change.Change) { d.told = append(d.told, what) }
 
 // swapPhase orders the steps within the switch's main transaction, so that
 // nothing is deleted while referred to and nothing referred to before it is
@@ -140,49 +144,56 @@ func (d *tableDiff) swapIn(phase swapPhase, o op) {
 func (d *tableDiff) diff(there bool) {
 	d.findReplaced()
 	var fill, verdicts, retireSets []step // what must come after other steps of its stage
+	var goneCounters []string
+	var goneSets []Set
+	var goneChains []Chain
 	if !there {
 		d.add(&d.prepare, addTable{})
 	} else if d.have.Dormant {
 		d.add(&d.wake, addTable{})
 	}
-	d.changes = append(d.changes, d.tableChange(there)...)
-	for _, c := range d.want.Counters {
-		if !slices.Contains(d.have.Counters, c) {
-			d.add(&d.prepare, addCounter{c})
-		}
-	}
-	for _, s := range d.want.Sets {
-		have, there := d.have.Set(s.Name)
+	d.tell(func() []change.Change { return d.tableChange(there) })
+	inStep(d.want.Counters, d.have.Counters, itself, func(want, have *string) {
 		switch {
-		case !there:
-			d.add(&d.prepare, addSet{s})
-			d.fillSet(&fill, &verdicts, s)
-		case d.replaced.sets[s.Name]:
-			d.replaceSet(s, have)
+		case have == nil:
+			d.add(&d.prepare, addCounter{*want})
+		case want == nil:
+			goneCounters = append(goneCounters, *have)
+		}
+	})
+	inStep(d.want.Sets, d.have.Sets, Set.key, func(want, have *Set) {
+		switch {
+		case want == nil:
+			goneSets = append(goneSets, *have)
+		case have == nil:
+			d.add(&d.prepare, addSet{*want})
+			d.fillSet(&fill, &verdicts, *want)
+		case d.replaced.sets[want.Name]:
+			d.replaceSet(*want, *have)
 		default:
-			d.diffElements(s, have)
+			d.diffElements(*want, *have)
 		}
-	}
-	for _, c := range d.want.Chains {
-		have, there := d.have.Chain(c.Name)
-		d.diffChain(c, have, there, &fill)
-	}
-	for _, c := range d.have.Chains {
-		if _, wanted := d.want.Chain(c.Name); !wanted {
-			d.removeChain(c, &retireSets)
+	})
+	inStep(d.want.Chains, d.have.Chains, Chain.key, func(want, have *Chain) {
+		switch {
+		case want == nil:
+			goneChains = append(goneChains, *have)
+		case have == nil:
+			d.diffChain(*want, Chain{}, false, &fill)
+		default:
+			d.diffChain(*want, *have, true, &fill)
 		}
+	})
+	for _, c := range goneChains {
+		d.removeChain(c, &retireSets)
 	}
 	d.prepare = append(append(d.prepare, fill...), verdicts...)
-	for _, s := range d.have.Sets {
-		if _, wanted := d.want.Set(s.Name); !wanted {
-			d.removeSet(s)
-		}
+	for _, s := range goneSets {
+		d.removeSet(s)
 	}
 	d.retire = append(d.retire, retireSets...)
-	for _, c := range d.have.Counters {
-		if !slices.Contains(d.want.Counters, c) {
-			d.add(&d.retire, delObject{Object{c, objectCounter}})
-		}
+	for _, c := range goneCounters {
+		d.add(&d.retire, delObject{Object{c, objectCounter}})
 	}
 	for _, o := range d.have.Objects {
 		if !slices.Contains(d.want.Objects, o) {
@@ -195,16 +206,16 @@ func (d *tableDiff) diff(there bool) {
 // their name.
 func (d *tableDiff) findReplaced() {
 	d.replaced = replaced{sets: map[string]bool{}, chains: map[string]bool{}}
-	for _, s := range d.want.Sets {
-		if have, there := d.have.Set(s.Name); there && !s.sameSchema(have) {
-			d.replaced.sets[s.Name] = true
+	inStep(d.want.Sets, d.have.Sets, Set.key, func(want, have *Set) {
+		if want != nil && have != nil && !want.sameSchema(*have) {
+			d.replaced.sets[want.Name] = true
 		}
-	}
-	for _, c := range d.want.Chains {
-		if have, there := d.have.Chain(c.Name); there && !sameHook(c.Base, have.Base) {
-			d.replaced.chains[c.Name] = true
+	})
+	inStep(d.want.Chains, d.have.Chains, Chain.key, func(want, have *Chain) {
+		if want != nil && have != nil && !sameHook(want.Base, have.Base) {
+			d.replaced.chains[want.Name] = true
 		}
-	}
+	})
 }
 
 // sameHook says that a base chain can become another by its policy alone.

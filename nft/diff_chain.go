@@ -1,6 +1,6 @@
 package nft
 
-import "slices"
+import "github.com/poldernet/polder/internal/change"
 
 // diffChain plans what makes a chain of an existing one, or of none. Rules of
 // new regular chains are filled in beforehand (fill), unless they refer to
@@ -28,12 +28,14 @@ func (d *tableDiff) diffChain(want, have Chain, there bool, fill *[]step) {
 		if !equalBase(want.Base, have.Base) {
 			d.swapIn(swapCreate, setPolicy{want.Name, *want.Base})
 		}
-		if !slices.EqualFunc(want.Rules, have.Rules, Rule.Equal) || d.replaced.touches(want) || d.replaced.touches(have) {
+		if !equalRules(want.Rules, have.Rules) || d.replaced.touches(want) || d.replaced.touches(have) {
 			d.swapIn(swapFlush, flushChain{want.Name})
 			d.swapRules(want)
 		}
 	}
-	d.changes = append(d.changes, d.chainChange(want, have, there)...)
+	if !there || !equalBase(want.Base, have.Base) || !shared(want.Rules, have.Rules) {
+		d.tell(func() []change.Change { return d.chainChange(want, have, there) })
+	}
 }
 
 func (d *tableDiff) swapRules(c Chain) {
@@ -47,7 +49,7 @@ func (d *tableDiff) swapRules(c Chain) {
 // before the sets that they use, the chain itself after the maps that point to
 // it (last).
 func (d *tableDiff) removeChain(c Chain, last *[]step) {
-	d.changes = append(d.changes, d.removedChain(c))
+	d.tell(func() []change.Change { return []change.Change{d.removedChain(c)} })
 	if c.Base != nil {
 		d.swapIn(swapFlush, flushChain{c.Name})
 		d.swapIn(swapDelete, delChain{c.Name})

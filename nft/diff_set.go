@@ -2,12 +2,14 @@ package nft
 
 import (
 	"slices"
+
+	"github.com/poldernet/polder/internal/change"
 )
 
 // fillSet adds all elements to a new set. Those of a verdict map come after
 // the chains that they point to.
 func (d *tableDiff) fillSet(fill, verdicts *[]step, s Set) {
-	d.changes = append(d.changes, d.createdSet(s))
+	d.tell(func() []change.Change { return []change.Change{d.createdSet(s)} })
 	if len(s.Elements) == 0 {
 		return
 	}
@@ -25,7 +27,7 @@ func (d *tableDiff) fillSet(fill, verdicts *[]step, s Set) {
 // replaceSet makes a set anew under its name. The rules that use it are
 // rewritten in the same transaction, see replaced.touches.
 func (d *tableDiff) replaceSet(want, have Set) {
-	d.changes = append(d.changes, d.replacedSet(want, have))
+	d.tell(func() []change.Change { return []change.Change{d.replacedSet(want, have)} })
 	d.swapIn(swapDelete, delSet{have})
 	d.swapIn(swapCreate, addSet{want})
 	if len(want.Elements) == 0 {
@@ -41,7 +43,7 @@ func (d *tableDiff) replaceSet(want, have Set) {
 // removeSet deletes a set in the last stage. Its elements go earlier where
 // they point to a chain that is replaced.
 func (d *tableDiff) removeSet(s Set) {
-	d.changes = append(d.changes, d.removedSet(s))
+	d.tell(func() []change.Change { return []change.Change{d.removedSet(s)} })
 	var early []Element
 	for _, e := range s.Elements {
 		if d.replaced.chains[e.Verdict.Chain] {
@@ -58,11 +60,14 @@ func (d *tableDiff) removeSet(s Set) {
 // before removals, in transactions of their own. Elements that cannot stand
 // beside each other, and those of a verdict map, change in one transaction.
 func (d *tableDiff) diffElements(want, have Set) {
+	if shared(want.Elements, have.Elements) {
+		return
+	}
 	added, removed := elementDiff(want.Elements, have.Elements)
 	if len(added) == 0 && len(removed) == 0 {
 		return
 	}
-	d.changes = append(d.changes, d.updatedSet(want, added, removed))
+	d.tell(func() []change.Change { return []change.Change{d.updatedSet(want, added, removed)} })
 	if want.Verdicts {
 		d.swapElements(swapUnmap, delElements{want, removed})
 		d.swapElements(swapVerdicts, addElements{want, added})

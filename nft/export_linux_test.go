@@ -39,3 +39,11 @@ func Recorded(p *Plan) ([][]byte, error) {
 	}
 	return batches, nil
 }
+
+// OnWait has a function called before each wait for packets.
+func (w *Writer) OnWait(f func()) {
+	w.wait = func() {
+		f()
+		waitForPackets()
+	}
+}

@@ -16,6 +16,7 @@ import (
 type Writer struct {
 	conn   *nftables.Conn
 	reader *Reader
+	wait   func() // for packets that are on their way
 }
 
 // OpenWriter opens netlink sockets in the network namespace of the calling
@@ -30,7 +31,7 @@ func OpenWriter() (*Writer, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), reader.Close())
 	}
-	return &Writer{conn, reader}, nil
+	return &Writer{conn, reader, waitForPackets}, nil
 }
 
 // Close closes the sockets.
@@ -45,7 +46,7 @@ func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 	c := commit{Writer: w, plan: p, ids: p.tables(), gen: gen}
 	for _, s := range p.stages() {
 		if c.done > 0 && s.waits() {
-			waitForPackets()
+			c.wait()
 		}
 		for _, tx := range s.transactions {
 			if err := c.transaction(ctx, tx); err != nil {

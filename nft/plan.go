@@ -43,10 +43,9 @@ import (
 type Plan struct {
 	Prepare, Switch, Retire Stage
 
-	before  Ruleset        // what was observed, or that of it which differs
-	whole   func() Ruleset // all that was observed; nil: before
-	changes []change.Change
-	then    *Plan // what comes after it; nil: nothing
+	before Ruleset // what was observed
+	tell   []func() []change.Change
+	then   *Plan // what comes after it; nil: nothing
 }
 
 // Empty says that there is nothing to do.
@@ -57,7 +56,24 @@ func (p *Plan) Empty() bool {
 
 // Changes lists the differences for display: one for each table, chain, set
 // and counter that the plan touches.
-func (p *Plan) Changes() []change.Change { return p.changes }
+func (p *Plan) Changes() []change.Change {
+	var list []change.Change
+	for _, of := range p.tell {
+		list = append(list, of()...)
+	}
+	return list
+}
+
+// End is the generation that begins with the end of a plan that is carried out
+// in generation gen, if nobody else commits meanwhile.
+func (p *Plan) End(gen Generation) Generation {
+	for _, s := range p.stages() {
+		for range s.transactions {
+			gen = gen.next()
+		}
+	}
+	return gen
+}
 
 // stages lists the stages in order, with their names.
 func (p *Plan) stages() []namedStage {
@@ -137,11 +153,7 @@ func (p *Plan) tables() []TableID {
 
 // expected is the ruleset after the first n transactions.
 func (p *Plan) expected(n int) (Ruleset, error) {
-	before := p.before
-	if p.whole != nil {
-		before = p.whole()
-	}
-	m := modelOf(before)
+	m := modelOf(p.before)
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
 			if n == 0 {

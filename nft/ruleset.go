@@ -103,6 +103,11 @@ func (t Table) Chain(name string) (Chain, bool) { return find(t.Chains, name) }
 // Set finds a set or map.
 func (t Table) Set(name string) (Set, bool) { return find(t.Sets, name) }
 
+// Shares says that both tables are one value, whatever else is equal to it.
+func (t Table) Shares(o Table) bool {
+	return t.ID() == o.ID() && shared(t.Chains, o.Chains) && shared(t.Sets, o.Sets) && shared(t.Counters, o.Counters)
+}
+
 // Object is a stateful object that is not a counter.
 type Object struct {
 	Name string
@@ -121,8 +126,10 @@ func (c Chain) key() string { return c.Name }
 
 // Equal says that both chains do the same.
 func (c Chain) Equal(o Chain) bool {
-	return c.Name == o.Name && equalBase(c.Base, o.Base) && slices.EqualFunc(c.Rules, o.Rules, Rule.Equal)
+	return c.Name == o.Name && equalBase(c.Base, o.Base) && equalRules(c.Rules, o.Rules)
 }
+
+func equalRules(a, b []Rule) bool { return shared(a, b) || slices.EqualFunc(a, b, Rule.Equal) }
 
 func equalBase(a, b *Base) bool {
 	if a == nil || b == nil {
@@ -172,42 +179,52 @@ func (r Rule) Equal(o Rule) bool {
 // Merge joins fragments of one table: the union of their objects. Where two
 // fragments fill a chain or set of one name, the rules and elements of the
 // earlier fragment come first and its properties hold; fragments agree on
-// these. The table's ID is the first fragment's.
+// these. The table's ID is the first fragment's. What one fragment alone has of
+// rules and elements the table shares with it.
 func Merge(fragments ...Table) Table {
 	var merged Table
 	if len(fragments) > 0 {
 		merged.Family, merged.Name = fragments[0].Family, fragments[0].Name
 	}
+	chains, sets := map[string]int{}, map[string]int{}
 	for _, f := range fragments {
 		for _, c := range f.Chains {
-			if i := index(merged.Chains, c.Name); i >= 0 {
+			if i, there := chains[c.Name]; there {
 				merged.Chains[i].Rules = slices.Concat(merged.Chains[i].Rules, c.Rules)
-			} else {
-				merged.Chains = append(merged.Chains, c)
+				continue
 			}
+			chains[c.Name] = len(merged.Chains)
+			merged.Chains = append(merged.Chains, c)
 		}
 		for _, s := range f.Sets {
-			if i := index(merged.Sets, s.Name); i >= 0 {
-				merged.Sets[i].Elements = slices.Concat(merged.Sets[i].Elements, s.Elements)
-			} else {
-				merged.Sets = append(merged.Sets, s)
+			if i, there := sets[s.Name]; there {
+				merged.Sets[i].Elements = canonicalElements(slices.Concat(merged.Sets[i].Elements, s.Elements))
+				continue
 			}
+			sets[s.Name] = len(merged.Sets)
+			merged.Sets = append(merged.Sets, s)
 		}
 		merged.Counters = append(merged.Counters, f.Counters...)
 		merged.Objects = append(merged.Objects, f.Objects...)
 	}
-	return merged.canonical()
+	return merged.ordered()
 }
 
 // canonical sorts everything whose order means nothing and drops duplicates,
 // so that equal tables are equal values. The receiver is left alone.
 func (t Table) canonical() Table {
-	t.Chains = slices.Clone(t.Chains)
-	slices.SortFunc(t.Chains, func(a, b Chain) int { return cmp.Compare(a.Name, b.Name) })
-	t.Sets = slices.Clone(t.Sets)
+	t = t.ordered()
 	for i := range t.Sets {
 		t.Sets[i].Elements = canonicalElements(t.Sets[i].Elements)
 	}
+	return t
+}
+
+// ordered is canonical but for the elements of sets.
+func (t Table) ordered() Table {
+	t.Chains = slices.Clone(t.Chains)
+	slices.SortFunc(t.Chains, func(a, b Chain) int { return cmp.Compare(a.Name, b.Name) })
+	t.Sets = slices.Clone(t.Sets)
 	slices.SortFunc(t.Sets, func(a, b Set) int { return cmp.Compare(a.Name, b.Name) })
 	t.Counters = slices.Clone(t.Counters)
 	slices.Sort(t.Counters)
@@ -219,17 +236,62 @@ func (t Table) canonical() Table {
 	return t
 }
 
+// sideBySide makes two tables canonical, except for elements that they share:
+// these do not differ.
+func sideBySide(a, b Table) (Table, Table) {
+	a, b = a.ordered(), b.ordered()
+	inStep(a.Sets, b.Sets, Set.key, func(a, b *Set) {
+		if a != nil && b != nil && shared(a.Elements, b.Elements) && a.sameSchema(*b) {
+			return
+		}
+		for _, s := range []*Set{a, b} {
+			if s != nil {
+				s.Elements = canonicalElements(s.Elements)
+			}
+		}
+	})
+	return a, b
+}
+
+// shared says that two lists are one.
+func shared[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // named is an object that is found by its name within its table.
 type named interface{ key() string }
 
 func find[T named](list []T, name string) (T, bool) {
-	if i := index(list, name); i >= 0 {
+	if i := slices.IndexFunc(list, func(v T) bool { return v.key() == name }); i >= 0 {
 		return list[i], true
 	}
 	var none T
 	return none, false
 }
 
-func index[T named](list []T, name string) int {
-	return slices.IndexFunc(list, func(v T) bool { return v.key() == name })
+// inStep goes through two lists that are in order: what both have is given
+// together, and what one of them has with nil for the other.
+func inStep[T any](a, b []T, key func(T) string, each func(a, b *T)) {
+	for len(a) > 0 || len(b) > 0 {
+		c := -1
+		switch {
+		case len(a) == 0:
+			c = 1
+		case len(b) > 0:
+			c = cmp.Compare(key(a[0]), key(b[0]))
+		}
+		switch {
+		case c < 0:
+			each(&a[0], nil)
+			a = a[1:]
+		case c > 0:
+			each(nil, &b[0])
+			b = b[1:]
+		default:
+			each(&a[0], &b[0])
+			a, b = a[1:], b[1:]
+		}
+	}
 }
+
+func itself(name string) string { return name }

@@ -10,7 +10,7 @@ import (
 func TestElementsOnce(t *testing.T) {
 	a, b := Exact(Number(1)), Exact(Number(2))
 	for _, list := range [][]Element{{a, a, b, b}, {b, a, b, a}, {a, b}} {
-		got := Merge(Table{Sets: []Set{{Name: "s", Elements: list}}}).Sets[0].Elements
+		got := (Table{Sets: []Set{{Name: "s", Elements: list}}}).canonical().Sets[0].Elements
 		if !slices.Equal(got, []Element{a, b}) {
 			t.Errorf("%v comes to %v", list, got)
 		}

@@ -11,7 +11,7 @@ func Through(observed Ruleset, stops ...Ruleset) *Plan {
 		last = last.then
 	}
 	if len(stops) > 1 {
-		first.changes = Diff(stops[len(stops)-1], observed).changes
+		first.tell = Diff(stops[len(stops)-1], observed).tell
 	}
 	return first
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"net/netip"
@@ -257,10 +258,10 @@ type memberSet struct {
 	// keys that are there now, or are not. Nil elements: nobody has asked.
 	elements []nft.Element
 	since    map[nft.Data]bool
-	// told is the name under which Changes has told of the set, and untold what
-	// has changed since.
-	told   string
-	untold map[nft.Data]bool
+	// given is the name under which the latest table has the set, and changed what
+	// has changed since: keys that are there now, or are not.
+	given   string
+	changed map[nft.Data]bool
 }
 
 // note notes that a key has become a member, or has ceased to be one.
@@ -270,8 +271,8 @@ func (s *memberSet) note(k nft.Data, is bool) {
 			s.elements, s.since = nil, nil // nobody has asked for long
 		}
 	}
-	if s.told != "" {
-		flip(&s.untold, k, is)
+	if s.given != "" {
+		flip(&s.changed, k, is)
 	}
 }
 
@@ -299,8 +300,39 @@ func (s *memberSet) list() []nft.Element {
 	return s.elements
 }
 
-// before is the set's elements as they were told, in order.
-func (s *memberSet) before() []nft.Element {
-	added, removed := sides(s.untold)
-	return merge(s.list(), removed, added)
+// sides tells what is there from what is not, in order.
+func sides(m map[nft.Data]bool) (there, gone []nft.Element) {
+	for k, is := range m {
+		if is {
+			there = append(there, nft.Exact(k))
+		} else {
+			gone = append(gone, nft.Exact(k))
+		}
+	}
+	return sorted(there), sorted(gone)
+}
+
+// merge is a list of elements with some added, and others, which are in it,
+// removed. All are in order.
+func merge(list, added, removed []nft.Element) []nft.Element {
+	out := make([]nft.Element, 0, len(list)+len(added)-len(removed))
+	for len(list) > 0 || len(added) > 0 {
+		switch {
+		case len(list) == 0 || len(added) > 0 && added[0].Key < list[0].Key:
+			out, added = append(out, added[0]), added[1:]
+		case len(removed) > 0 && removed[0].Key == list[0].Key:
+			list, removed = list[1:], removed[1:]
+		default:
+			// Until the next change all stays.
+			n := len(list)
+			for _, next := range [][]nft.Element{added, removed} {
+				if len(next) > 0 {
+					at, _ := slices.BinarySearchFunc(list, next[0].Key, func(e nft.Element, k nft.Data) int { return cmp.Compare(e.Key, k) })
+					n = min(n, at)
+				}
+			}
+			out, list = append(out, list[:n]...), list[n:]
+		}
+	}
+	return out
 }

@@ -37,15 +37,25 @@ type Index struct {
 
 	living  map[string]*memberSet // by name without suffix
 	scopes  register[*memberSet]
-	touched map[*memberSet]bool // with untold members
+	touched map[*memberSet]bool // whose members have changed since the latest table
 
 	pieces map[pieceKey]*piece
 	suffix map[string]string // of living sets, by name without it
 	round  uint64
 	dirty  bool      // something else than members may have changed
 	now    *compiler // what it was compiled to
-	told   *compiler // what Changes told of
+	given  *compiler // what Compile gave last; nil: nothing yet
+
+	// Remake is how many members living sets have, together, that are not worth to
+	// be changed by way of other tables: with fewer they are made anew. The one
+	// costs waits for the packets that are on their way, the other time for each
+	// member.
+	Remake int
 }
+
+// RemakeFew is an Index's Remake for who waits for changes: to write a member
+// costs some 20 µs, and one wait 10 ms and more.
+const RemakeFew = 1000
 
 // NewIndex makes the index of a model as seen from a node.
 func NewIndex(m *Model, host Host) *Index {
@@ -83,9 +93,7 @@ func (x *Index) SetHost(h Host) {
 // a spec: tiers, network sets, nodes, host endpoints and how policies are
 // enforced.
 func (x *Index) SetFrame(sp *spec.Spec) {
-	frame := *sp
-	frame.Endpoints, frame.Namespaces, frame.Policies, frame.Manifests = nil, nil, nil, nil
-	m, _ := New(&frame)
+	m, _ := New(frame(sp))
 	m.namespaces = x.m.namespaces
 	x.m = m
 	slices.SortFunc(x.hostPolicies, m.compare)
@@ -254,7 +262,7 @@ func (x *Index) has(s *memberSet, k nft.Data) bool {
 
 func (x *Index) note(s *memberSet, k nft.Data, is bool) {
 	s.note(k, is)
-	if s.told != "" {
+	if s.given != "" {
 		x.touched[s] = true
 	}
 }
@@ -385,6 +393,7 @@ func (x *Index) settle() *compiler {
 		c.base()
 		c.gather(c.piece)
 		c.piece = nil
+		c.dropUnused()
 		x.forget()
 		for name, s := range c.living {
 			if x.living[name] == nil {
@@ -448,16 +457,3 @@ func elementsOf(s *livingSet, identities iter.Seq[*identity]) []nft.Element {
 	}
 	return sorted(list)
 }
-
-// build compiles with given suffixes of the living sets' names.
-func (x *Index) build(suffix map[string]string) *compiler {
-	x.suffix = maps.Clone(suffix)
-	x.anew()
-	c := x.settle()
-	c.table = c.finished()
-	return c
-}
-
-// Table is what the model comes to: what Compile would give, under the names
-// that the living sets have.
-func (x *Index) Table() nft.Table { return x.settle().finished() }

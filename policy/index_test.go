@@ -231,37 +231,54 @@ func missing(lines, others []string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return slices.Contains(others, l) }), "\n")
 }
 
-// After any events, the index's table is that of a fresh one and that of an
-// evaluation of every selector on every endpoint, and what Changes told leads
-// to it.
+// After any events, an index gives what a fresh one does, whatever of it is
+// remembered, and what an evaluation of every selector on every endpoint does.
 func TestIndex(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawing{t}
 		w := newWorld(d.frame())
 		x := NewIndex(w.model(), indexHost)
-		told := nft.Table{Family: nft.INet, Name: nft.TableName}
+		x.Remake = rapid.SampledFrom([]int{0, 3}).Draw(t, "remake")
+		live := nft.Table{Family: nft.INet, Name: nft.TableName}
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
-			d.event(w, x)
-			if d.number(4, "look") == 0 {
-				x.Table()
-				continue
+			if d.number(6, "at once") == 0 {
+				beside := NewIndex(w.model(), indexHost)
+				for range d.number(6, "changes") {
+					d.event(w, beside)
+				}
+				x.SetModel(w.model())
+			} else {
+				d.event(w, x)
 			}
 			if d.number(3, "batch") == 0 {
 				continue
 			}
-			delta, before := x.Changes(), told
-			told = delta.Apply(told)
-			table := x.Table()
-			equalTables(t, "the way back", delta.Reverse().Apply(told), before)
-			equalTables(t, "what was told", told, table)
-			if got, want := delta.Empty(), x.Changes().Empty(); !want {
-				t.Fatalf("something changed by itself (%v)", got)
+			fresh := NewIndex(w.model(), indexHost)
+			fresh.Remake = x.Remake
+			got, want := x.Compile(live), fresh.Compile(asRead(live))
+			equalTables(t, "the index", got.Table, want.Table)
+			if len(got.Via) != len(want.Via) {
+				t.Fatalf("%d tables on the way, want %d", len(got.Via), len(want.Via))
 			}
-			m := w.model()
-			equalTables(t, "the index", table, Compile(m, indexHost, nft.Table{}).Table)
-			plainly(t, m, x)
+			for i := range got.Via {
+				equalTables(t, "on the way", got.Via[i], want.Via[i])
+			}
+			plainly(t, w.model(), x)
+			live = got.Table
+			if again := x.Compile(live); !again.Table.Shares(live) {
+				t.Fatal("something changed by itself")
+			}
 		}
 	})
+}
+
+// asRead is a table that shares nothing.
+func asRead(t nft.Table) nft.Table {
+	t.Chains, t.Sets, t.Counters = slices.Clone(t.Chains), slices.Clone(t.Sets), slices.Clone(t.Counters)
+	for i, s := range t.Sets {
+		t.Sets[i].Elements = slices.Clone(s.Elements)
+	}
+	return t
 }
 
 // plainly holds an index to what the model says of each endpoint.
@@ -301,12 +318,12 @@ func TestIndexForgets(t *testing.T) {
 		d := drawing{t}
 		w := newWorld(d.frame())
 		x := NewIndex(w.model(), indexHost)
-		x.Changes()
+		live := x.Compile(nft.Table{}).Table
 		empty := x.sizes()
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			d.event(w, x)
 			if d.number(2, "look") == 0 {
-				x.Changes()
+				live = x.Compile(live).Table
 			}
 		}
 		for name := range w.endpoints {
@@ -318,7 +335,7 @@ func TestIndexForgets(t *testing.T) {
 		for name := range w.namespaces {
 			x.DeleteNamespace(name)
 		}
-		x.Changes()
+		x.Compile(live)
 		if got := x.sizes(); got != empty {
 			t.Fatalf("left over: %v, want %v", got, empty)
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -9,6 +10,11 @@ import (
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/spec"
 )
+
+// Compile is what an Index of the model makes of it.
+func Compile(m *Model, host Host, live nft.Table) Compiled {
+	return NewIndex(m, host).Compile(live)
+}
 
 // Compile makes the rules that enforce the policies on a node, so that the way
 // there from what is in force is safe: nothing passes on the way that neither
@@ -26,29 +32,123 @@ import (
 // Where it is not, the sets that change are made anew, under their names with a
 // number behind it, and the chains that use them along.
 //
-// live is the table in the kernel, whatever else is in it.
-func Compile(m *Model, host Host, live nft.Table) Compiled {
-	return NewIndex(m, host).compile(live)
-}
-
-func (x *Index) compile(live nft.Table) Compiled {
-	suffix, taken, idle := suffixes(live)
-	c := x.build(suffix)
-	changed := c.changed(live)
-	harmless := c.harmless(changed) && !slices.ContainsFunc(idle, func(name string) bool { _, ok := changed[name]; return ok })
-	if len(changed) == 0 || harmless && c.inForce(live) {
-		return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
-	}
-	if harmless {
-		if via, ok := c.via(live, changed); ok {
-			return Compiled{Table: c.table, Via: via, Counters: c.out, Isolated: c.isolated}
+// live is the table in the kernel, whatever else is in it. Where that is the one
+// that Compile gave last, the very value and not one that was read back, it costs
+// what has changed since.
+func (x *Index) Compile(live nft.Table) Compiled {
+	known := x.given != nil && x.given.table.Shares(live)
+	var taken map[string]int
+	var idle []string
+	if !known {
+		var suffix map[string]string
+		if suffix, taken, idle = suffixes(live); !sameSuffixes(suffix, x.suffix) {
+			x.suffix = suffix
+			x.anew()
 		}
 	}
-	for name := range changed {
-		suffix[name] = "_" + strconv.Itoa(taken[name]+1)
+	c := x.settle()
+	changed := x.changed(c, live, known)
+	harmless := c.harmless(changed) && !slices.ContainsFunc(idle, func(name string) bool { _, ok := changed[name]; return ok })
+	if len(changed) == 0 || harmless && (known && c == x.given || c.inForce(live)) {
+		return x.give(c, nil)
 	}
-	c = x.build(suffix)
-	return Compiled{Table: c.table, Counters: c.out, Isolated: c.isolated}
+	if harmless && x.size(changed) >= x.Remake {
+		if via, ok := c.via(live, changed); ok {
+			return x.give(c, via)
+		}
+	}
+	x.rename(changed, taken)
+	c = x.settle()
+	c.table = c.finished()
+	return x.give(c, nil)
+}
+
+// give notes what is given.
+func (x *Index) give(c *compiler, via []nft.Table) Compiled {
+	for _, m := range x.living {
+		if c.living[m.name] == nil {
+			x.delist(m)
+			continue
+		}
+		m.given, m.changed = m.name+x.suffix[m.name], nil
+	}
+	maps.DeleteFunc(x.suffix, func(name, _ string) bool { return x.living[name] == nil })
+	clear(x.touched)
+	x.given = c
+	return Compiled{Table: c.table, Via: via, Counters: c.out, Isolated: c.isolated}
+}
+
+// changed makes the table, and says how the members of the living sets differ
+// that are in force, by their names without suffix.
+func (x *Index) changed(c *compiler, live nft.Table, known bool) map[string]members {
+	if !known {
+		c.table = c.finished()
+		return c.changed(live)
+	}
+	changed := map[string]members{}
+	for m := range x.touched {
+		if c.living[m.name] == nil || len(m.changed) == 0 {
+			continue
+		}
+		added, removed := sides(m.changed)
+		changed[m.name] = members{keysOf(added), keysOf(removed)}
+	}
+	switch {
+	case c != x.given:
+		c.table = c.finished()
+	case len(changed) > 0:
+		sets := slices.Clone(c.table.Sets)
+		for name := range changed {
+			at, _ := slices.BinarySearchFunc(sets, name+x.suffix[name], func(s nft.Set, name string) int { return cmp.Compare(s.Name, name) })
+			sets[at].Elements = x.elements(c.living[name])
+		}
+		c.table.Sets = sets
+	}
+	return changed
+}
+
+func keysOf(list []nft.Element) []nft.Data {
+	keys := make([]nft.Data, len(list))
+	for i, e := range list {
+		keys[i] = e.Key
+	}
+	return keys
+}
+
+// size is how many members sets have.
+func (x *Index) size(sets map[string]members) int {
+	n := 0
+	for name := range sets {
+		n += len(x.living[name].list())
+	}
+	return n
+}
+
+// rename gives living sets names that none has yet.
+func (x *Index) rename(sets map[string]members, taken map[string]int) {
+	names := make(map[string]bool, len(sets))
+	suffix := maps.Clone(x.suffix)
+	for name := range sets {
+		n, _ := strconv.Atoi(strings.TrimPrefix(suffix[name], "_")) // none is 0
+		suffix[name] = "_" + strconv.Itoa(max(n, taken[name])+1)
+		names[name] = true
+	}
+	x.outdate(names)
+	x.suffix = suffix
+	x.dirty = true
+}
+
+// sameSuffixes says that sets have the same names, those that are not mentioned
+// being without a suffix.
+func sameSuffixes(a, b map[string]string) bool {
+	for _, pair := range [][2]map[string]string{{a, b}, {b, a}} {
+		for name, suffix := range pair[0] {
+			if pair[1][name] != suffix {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // use says that rules of a side with an action look a living set up.

@@ -91,6 +91,22 @@ func (c *compiler) gather(p *piece) {
 	}
 }
 
+// dropUnused drops the living sets that no rule looks up: those of rules that can
+// match nothing.
+func (c *compiler) dropUnused() {
+	used := make(map[string]bool, len(c.living))
+	for _, chain := range c.chains {
+		for _, r := range chain.Rules {
+			for _, e := range r.Exprs {
+				if l, ok := e.(nft.Lookup); ok {
+					used[l.Set] = true
+				}
+			}
+		}
+	}
+	maps.DeleteFunc(c.living, func(name string, _ *livingSet) bool { return !used[name+c.suffix[name]] })
+}
+
 // forget forgets the pieces that were not gathered by the last compilation.
 func (x *Index) forget() {
 	maps.DeleteFunc(x.pieces, func(_ pieceKey, p *piece) bool { return p.round != x.round })
@@ -112,9 +128,10 @@ func (x *Index) outdate(names map[string]bool) {
 	maps.DeleteFunc(x.pieces, func(_ pieceKey, p *piece) bool { return visit(p) })
 }
 
-// finished is the table.
+// finished is the table. What has not changed since the table given last is shared
+// with it.
 func (c *compiler) finished() nft.Table {
-	t := nft.Table{Family: nft.INet, Name: nft.TableName}
+	t := nft.Table{Family: nft.INet, Name: nft.TableName, Counters: slices.Sorted(maps.Keys(c.out))}
 	for _, name := range slices.Sorted(maps.Keys(c.chains)) {
 		t.Chains = append(t.Chains, c.chains[name])
 	}
@@ -131,6 +148,5 @@ func (c *compiler) finished() nft.Table {
 	for _, name := range slices.Sorted(maps.Keys(sets)) {
 		t.Sets = append(t.Sets, sets[name])
 	}
-	t.Counters = slices.Sorted(maps.Keys(c.out))
 	return t
 }
