@@ -53,7 +53,7 @@ func BenchmarkSet(b *testing.B) {
 					for _, p := range []*Plan{create, destroy} {
 						gen, err := k.w.reader.Generation()
 						if err == nil {
-							err = k.w.Commit(context.Background(), p, gen)
+							_, err = k.w.Commit(context.Background(), p, gen)
 						}
 						if err != nil {
 							b.Fatal(err)

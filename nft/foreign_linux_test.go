@@ -115,7 +115,7 @@ func TestStalePlan(t *testing.T) {
 	want.Chains = want.Chains[1:] // the dispatcher
 	p := Diff(Ruleset{want}, observed)
 	k.nft("add rule inet polder work accept")
-	err := k.w.Commit(context.Background(), p, gen)
+	_, err := k.w.Commit(context.Background(), p, gen)
 	var stage *StageError
 	if !errors.Is(err, ErrStale) || !errors.As(err, &stage) || stage.Stage != "switch" {
 		t.Errorf("error %v, want %v in the switch", err, ErrStale)
@@ -132,7 +132,7 @@ func TestForeignCommitRenewsTheGuard(t *testing.T) {
 	k := newKernel(t)
 	observed, gen := k.read()
 	k.nft("add table ip other")
-	if err := k.w.Commit(context.Background(), Diff(Ruleset{sample()}, observed), gen); err != nil {
+	if _, err := k.w.Commit(context.Background(), Diff(Ruleset{sample()}, observed), gen); err != nil {
 		t.Error(err)
 	}
 }
@@ -144,7 +144,7 @@ func TestTheKernelsErrorIsNamed(t *testing.T) {
 	i := index(want.Chains, "work")
 	want.Chains[i].Rules = []Rule{NewRule("", Do(Masquerade{}))} // in a filter chain
 	_, gen := k.read()
-	err := k.w.Commit(context.Background(), Diff(Ruleset{want}, nil), gen)
+	_, err := k.w.Commit(context.Background(), Diff(Ruleset{want}, nil), gen)
 	var stage *StageError
 	if !errors.As(err, &stage) || !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("error %v, want %v of a stage", err, unix.EOPNOTSUPP)
@@ -214,7 +214,7 @@ func TestReadingWritesNothing(t *testing.T) {
 	if _, err := k.w.reader.ForeignDrops(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.w.Commit(context.Background(), Diff(Ruleset{sample()}, observed), gen); err != nil {
+	if _, err := k.w.Commit(context.Background(), Diff(Ruleset{sample()}, observed), gen); err != nil {
 		t.Fatal(err)
 	}
 	if now, _ := k.w.reader.Generation(); now != gen {

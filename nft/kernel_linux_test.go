@@ -75,7 +75,7 @@ func (k *kernel) apply(want ...Table) {
 	k.t.Helper()
 	observed, gen := k.read()
 	p := Diff(want, observed)
-	if err := k.w.Commit(context.Background(), p, gen); err != nil {
+	if _, err := k.w.Commit(context.Background(), p, gen); err != nil {
 		k.t.Fatalf("%v\nof the plan\n%s", err, p)
 	}
 	observed, _ = k.read()

@@ -47,7 +47,7 @@ func (*Writer) Close() error { return nil }
 func (*Writer) Try(context.Context, Table) error { return errNotLinux }
 
 // Commit fails.
-func (*Writer) Commit(context.Context, *Plan, Generation) error { return errNotLinux }
+func (*Writer) Commit(context.Context, *Plan, Generation) (Generation, error) { return 0, errNotLinux }
 
 // Watcher tells of commits, on Linux.
 type Watcher struct{}

@@ -41,8 +41,9 @@ func (w *Writer) Close() error { return errors.Join(w.conn.CloseLasting(), w.rea
 // else's commit came after gen, the generation in which the plan's observed
 // ruleset was read. Then it is found out whether that commit touched our
 // tables: if it did, the error is ErrStale; if not, the transaction is sent
-// again. All errors are *StageError.
-func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
+// again. All errors are *StageError. Without one, the ruleset is what the plan is
+// for in the generation that is returned.
+func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) (Generation, error) {
 	c := commit{Writer: w, plan: p, ids: p.tables(), gen: gen}
 	for _, s := range p.stages() {
 		if c.done > 0 && s.waits() {
@@ -50,15 +51,15 @@ func (w *Writer) Commit(ctx context.Context, p *Plan, gen Generation) error {
 		}
 		for _, tx := range s.transactions {
 			if err := c.transaction(ctx, tx); err != nil {
-				return &StageError{s.name, errors.Join(err, w.reader.watch.stop())}
+				return 0, &StageError{s.name, errors.Join(err, w.reader.watch.stop())}
 			}
 			c.done++
 		}
 	}
 	if err := w.reader.watch.stop(); err != nil {
-		return &StageError{"retire", err}
+		return 0, &StageError{"retire", err}
 	}
-	return nil
+	return c.gen, nil
 }
 
 // Try says whether the kernel takes a table's counters, sets and regular chains

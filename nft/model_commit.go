@@ -65,7 +65,7 @@ func (m *Model) told(c Commit) {
 
 // Commit is what a Writer's Commit would do. It asks before each transaction
 // whether that is to fail.
-func (m *Model) Commit(p *Plan, gen Generation, fails func() error) error {
+func (m *Model) Commit(p *Plan, gen Generation, fails func() error) (Generation, error) {
 	done := 0
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
@@ -77,13 +77,13 @@ func (m *Model) Commit(p *Plan, gen Generation, fails func() error) error {
 				err = m.run(tx)
 			}
 			if err != nil {
-				return &StageError{s.name, err}
+				return 0, &StageError{s.name, err}
 			}
 			gen = m.gen
 			done++
 		}
 	}
-	return nil
+	return gen, nil
 }
 
 // Try is what a Writer's Try would do.

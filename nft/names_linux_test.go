@@ -40,13 +40,13 @@ func TestNames(t *testing.T) {
 	} {
 		over.Family, over.Name = INet, TableName
 		observed, gen := k.read()
-		if err := k.w.Commit(context.Background(), Diff(Ruleset{over}, observed), gen); err == nil {
+		if _, err := k.w.Commit(context.Background(), Diff(Ruleset{over}, observed), gen); err == nil {
 			t.Errorf("the name of a %s was taken", what)
 		}
 	}
 	observed, gen := k.read()
 	pattern := Table{Family: INet, Name: TableName, Sets: []Set{{Name: "s%d", Key: []Type{TypeIPv4Addr}}}}
-	if err := k.w.Commit(context.Background(), Diff(Ruleset{pattern}, observed), gen); err != nil {
+	if _, err := k.w.Commit(context.Background(), Diff(Ruleset{pattern}, observed), gen); err != nil {
 		t.Fatal(err)
 	}
 	if observed, _ = k.read(); len(observed) != 1 || len(observed[0].Sets) != 1 || observed[0].Sets[0].Name != "s0" {

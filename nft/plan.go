@@ -64,17 +64,6 @@ func (p *Plan) Changes() []change.Change {
 	return list
 }
 
-// End is the generation that begins with the end of a plan that is carried out
-// in generation gen, if nobody else commits meanwhile.
-func (p *Plan) End(gen Generation) Generation {
-	for _, s := range p.stages() {
-		for range s.transactions {
-			gen = gen.next()
-		}
-	}
-	return gen
-}
-
 // stages lists the stages in order, with their names.
 func (p *Plan) stages() []namedStage {
 	list := []namedStage{{"prepare", p.Prepare}, {"switch", p.Switch}, {"retire", p.Retire}}

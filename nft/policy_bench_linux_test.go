@@ -54,12 +54,13 @@ func (n *policyNode) commit() {
 	plan := nft.Through(observed, stops...)
 	if !plan.Empty() {
 		n.waited = time.Time{}
-		if err := n.to.Commit(context.Background(), plan, n.gen); err != nil {
+		gen, err := n.to.Commit(context.Background(), plan, n.gen)
+		if err != nil {
 			n.b.Fatal(err)
 		}
-		n.plans = append(n.plans, plan)
+		n.plans, n.gen = append(n.plans, plan), gen
 	}
-	n.inForce, n.gen = c.Table, plan.End(n.gen)
+	n.inForce = c.Table
 }
 
 func newNamespace(b *testing.B) *lab.Namespace {

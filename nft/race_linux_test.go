@@ -61,7 +61,7 @@ func TestNoPacketSeesHalfAChange(t *testing.T) {
 	commits := 0
 	for end := time.Now().Add(duration); time.Now().Before(end); commits++ {
 		observed, gen := k.read()
-		if err := k.w.Commit(context.Background(), Diff(Ruleset{version((commits + 1) % 2)}, observed), gen); err != nil {
+		if _, err := k.w.Commit(context.Background(), Diff(Ruleset{version((commits + 1) % 2)}, observed), gen); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -145,7 +145,7 @@ func TestWatcherMissesNoCommit(t *testing.T) {
 			want = nil
 		}
 		observed, gen := k.read()
-		if err := k.w.Commit(context.Background(), Diff(want, observed), gen); err != nil {
+		if _, err := k.w.Commit(context.Background(), Diff(want, observed), gen); err != nil {
 			t.Fatal(err)
 		}
 		observed, gen = k.read()

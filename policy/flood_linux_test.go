@@ -144,7 +144,7 @@ func (f *flood) commit(m *Model) {
 		before = nft.Ruleset{f.live}
 	}
 	plan := nft.Through(before, append(via, nft.Ruleset{next})...)
-	if err := f.writer.Commit(context.Background(), plan, gen); err != nil {
+	if _, err := f.writer.Commit(context.Background(), plan, gen); err != nil {
 		f.t.Fatalf("%v\n%s", err, plan)
 	}
 	now, err := f.reader.Generation()

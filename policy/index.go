@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/poldernet/polder/nft"
@@ -83,10 +84,33 @@ func NewIndex(m *Model, host Host) *Index {
 	return x
 }
 
+// Node is the name of the node.
+func (x *Index) Node() string { return x.host.Node.Name }
+
+// NameOf is the name of an endpoint that has an address, "" if none has.
+func (x *Index) NameOf(a netip.Addr) string {
+	if owners := x.owners[a]; len(owners) > 0 {
+		return owners[0].Name
+	}
+	return ""
+}
+
+// Beside is a spec with the endpoints of the node, as the index has them.
+func (x *Index) Beside(sp *spec.Spec) *spec.Spec {
+	own := *sp
+	own.Endpoints = make([]*spec.Endpoint, len(x.own))
+	for i, e := range x.own {
+		own.Endpoints[i] = e.Endpoint
+	}
+	return &own
+}
+
 // SetHost changes what the rules know of the node. It has to stay the same one.
 func (x *Index) SetHost(h Host) {
-	x.host = h
-	x.anew()
+	if !reflect.DeepEqual(x.host, h) {
+		x.host = h
+		x.anew()
+	}
 }
 
 // SetFrame changes all but endpoints, namespaces and policies to what it is in

@@ -51,7 +51,7 @@ func TestIndexInForce(t *testing.T) {
 			}
 			_, gen := k.Read(id)
 			plan := nft.Through(observed, stops...)
-			err := k.Commit(plan, gen, func() error {
+			_, err := k.Commit(plan, gen, func() error {
 				if fails--; fails < 0 {
 					return errors.New("the kernel is out of memory")
 				}

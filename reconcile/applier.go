@@ -127,7 +127,7 @@ func (r *applying) rules(ctx context.Context) {
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = r.ruleset.Commit(ctx, w.rules, w.view.gen)
+		_, err = r.ruleset.Commit(ctx, w.rules, w.view.gen)
 	}
 	if r.plan.Mode == ModeApply && refusal(err) {
 		err = r.around(ctx, err)

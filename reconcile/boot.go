@@ -63,7 +63,7 @@ func enforce(ctx context.Context, wanted nft.Ruleset, reader rulesetReader, writ
 	if err != nil {
 		return err
 	}
-	if err := writer.Commit(ctx, nft.Diff(wanted, observed), gen); err != nil {
+	if _, err := writer.Commit(ctx, nft.Diff(wanted, observed), gen); err != nil {
 		return err
 	}
 	if observed, _, err = reader.Read(ctx, tables...); err != nil {

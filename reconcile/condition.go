@@ -48,6 +48,7 @@ type Counters struct {
 	Lost           uint64 // times that notifications were lost
 	Specs          uint64 // that came into force
 	Rejected       uint64 // that had errors
+	Events         uint64 // of the cluster
 	RoundTime      time.Duration
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -17,7 +18,8 @@ type DaemonOptions struct {
 	Source   Source
 	Node     string
 	StateDir string
-	BootDir  string // "": no ruleset is kept for Boot
+	BootDir  string  // "": no ruleset is kept for Boot
+	Cluster  Cluster // nil: there is nothing beside the spec
 	// Notify tells the service manager (sd_notify(3)); nil: there is none.
 	Notify func(state string) error
 	// Watchdog is how often the service manager wants to hear of us; 0: never.
@@ -56,6 +58,7 @@ type Daemon struct {
 	firewallsDue  time.Time
 	foreign       bool // firewalls of others may have changed since they were looked for
 	firewalls     []string
+	waiting       bool   // for the cluster to have told of everything
 	told          string // the latest status sent to the service manager
 	pinged        time.Time
 }
@@ -105,10 +108,14 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 		keeper:  keeper{failed: retries{}},
 		foreign: true,
 		relist:  true,
+		waiting: o.Cluster != nil,
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
 			Counters: Counters{Changes: map[ChangeCount]uint64{}, Rounds: map[Cause]uint64{}},
 		},
+	}
+	if o.Cluster != nil {
+		a.inventory = policy.NewInventory()
 	}
 	d.publish()
 	return d
@@ -135,6 +142,11 @@ func (d *Daemon) Run(ctx context.Context) {
 	first := d.source.load(d.options.Node)
 	var watch sync.WaitGroup
 	watch.Go(func() { d.source.watch(ctx, d.options.Node, first.files, d.box) })
+	if c := d.options.Cluster; c != nil {
+		watch.Go(func() {
+			c.Watch(ctx, func(u Update) { d.box.put(func(m *mail) { m.update.add(u) }) })
+		})
+	}
 
 	for _, s := range d.subscriptions {
 		if err := s.start(ctx, d.box); err != nil {
@@ -250,11 +262,14 @@ func (d *Daemon) next() time.Time {
 	return at
 }
 
-// working says that there is a spec to be kept, and that it is to be kept.
-func (d *Daemon) working() bool { return d.applier.options.Spec != nil && d.now.Held == "" }
+// working says that there is a spec to be kept, that it is to be kept, and that it
+// is known what there is beside it.
+func (d *Daemon) working() bool {
+	return d.applier.options.Spec != nil && d.now.Held == "" && !d.waiting
+}
 
 // causes are in the order in which one stands for the others.
-var causes = []Cause{CauseStart, CauseCommand, CauseSpec, CauseDrift, CauseSysctl, CauseLost, CauseRetry, CauseCheck}
+var causes = []Cause{CauseStart, CauseCommand, CauseSpec, CauseCluster, CauseDrift, CauseSysctl, CauseLost, CauseRetry, CauseCheck}
 
 func stronger(a, b Cause) Cause {
 	if slices.Index(causes, b) < slices.Index(causes, a) {

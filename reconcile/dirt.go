@@ -8,13 +8,16 @@ type dirt struct {
 	rules   bool
 	sysctls bool
 	spec    bool // the spec is another; nothing of the kernel needs reading for that alone
+	// policies says that the index of policies has changed. That is no reason to
+	// look at anything else.
+	policies bool
 }
 
 // everything is the dirt of one who knows nothing.
-var everything = dirt{network: overlay.Everything &^ overlay.Sysctls, rules: true, sysctls: true, spec: true}
+var everything = dirt{network: overlay.Everything &^ overlay.Sysctls, rules: true, sysctls: true, spec: true, policies: true}
 
 func (d dirt) with(o dirt) dirt {
-	return dirt{d.network | o.network, d.rules || o.rules, d.sysctls || o.sysctls, d.spec || o.spec}
+	return dirt{d.network | o.network, d.rules || o.rules, d.sysctls || o.sysctls, d.spec || o.spec, d.policies || o.policies}
 }
 
 // touched is what a plan writes. Sysctls are read every time.

@@ -31,6 +31,7 @@ const (
 	EventStarted      EventType = "started"
 	EventReady        EventType = "ready"         // in sync for the first time
 	EventSpecLoaded   EventType = "spec_loaded"   // a spec without errors is in force
+	EventClusterKnown EventType = "cluster_known" // the cluster has told of everything that there is
 	EventSpecRejected EventType = "spec_rejected" // it has errors; the last good one stays in force
 	EventDrift        EventType = "drift"         // the kernel no longer holds what it should, and why we looked
 	EventChanged      EventType = "changed"       // an object was written
@@ -57,6 +58,7 @@ const (
 	CauseStart   Cause = "start"
 	CauseCommand Cause = "command"
 	CauseSpec    Cause = "spec"
+	CauseCluster Cause = "cluster"
 	CauseDrift   Cause = "drift" // the kernel reported a change
 	CauseSysctl  Cause = "sysctl"
 	CauseLost    Cause = "lost" // notifications were lost

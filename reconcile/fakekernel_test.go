@@ -195,15 +195,15 @@ func (k fakeRuleset) ForeignDrops(context.Context) ([]nft.ForeignDrop, error) {
 	return k.drops, nil
 }
 
-func (k fakeRuleset) Commit(_ context.Context, p *nft.Plan, gen nft.Generation) (err error) {
+func (k fakeRuleset) Commit(_ context.Context, p *nft.Plan, gen nft.Generation) (after nft.Generation, err error) {
 	k.access("commit")
 	k.do(func() {
-		err = k.rules.Commit(p, gen, func() error {
+		after, err = k.rules.Commit(p, gen, func() error {
 			k.burn()
 			return errors.Join(k.refuse(rulesKey), k.taste(p.String()))
 		})
 	})
-	return err
+	return after, err
 }
 
 func (k fakeRuleset) Try(_ context.Context, t nft.Table) (err error) {

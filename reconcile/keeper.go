@@ -46,11 +46,11 @@ func (d *Daemon) keepRuleset(now time.Time) {
 	if !d.view.inForce() {
 		return // what could not be written is not what was in force
 	}
-	wanted, done := d.view.wanted, make(chan struct{})
+	wanted, ruleset, done := d.view.wanted, d.view.wanted.ruleset, make(chan struct{})
 	k.writing = done
 	go func() {
 		defer close(done)
-		r := keepResult{wanted, keepRuleset(d.options.BootDir, wanted.ruleset)}
+		r := keepResult{wanted, keepRuleset(d.options.BootDir, ruleset)}
 		d.box.put(func(m *mail) { m.kept = &r })
 	}()
 }

@@ -28,7 +28,7 @@ type (
 		Close() error
 	}
 	rulesetWriter interface {
-		Commit(ctx context.Context, p *nft.Plan, gen nft.Generation) error
+		Commit(ctx context.Context, p *nft.Plan, gen nft.Generation) (nft.Generation, error)
 		Try(ctx context.Context, t nft.Table) error
 		Close() error
 	}

@@ -29,6 +29,7 @@ type mail struct {
 	troubles []error
 	spec     *loaded // the latest
 	kept     *keepResult
+	update   Update
 }
 
 // loss says that a subscription ended, or skipped something.

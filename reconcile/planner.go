@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -36,6 +37,13 @@ type Planner struct {
 	// refused are the policies that the kernel does not take, by ID, and why. All
 	// are tried again when the spec changes or a retry is due.
 	refused map[string]error
+	// index is of model, as it was compiled last.
+	index *policy.Index
+	model *policy.Model
+	// inventory is what there is beside the spec; nil: nothing ever. merged is the
+	// spec with it; nil: as of before the latest event.
+	inventory *policy.Inventory
+	merged    *spec.Spec
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -130,11 +138,12 @@ func (p *Planner) firewalls(ctx context.Context) ([]Firewall, error) {
 type view struct {
 	scope    overlay.Scope
 	observed *overlay.Observed
-	state    overlay.State    // as observed, with the sysctls
-	facts    overlay.Facts    // of the host, as they were compiled with
-	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
-	desired  *overlay.Desired // the same, with what memory puts back
-	model    *policy.Model    // who may reach whom
+	state    overlay.State           // as observed, with the sysctls
+	facts    overlay.Facts           // of the host, as they were compiled with
+	compiled *overlay.Desired        // what the spec and the facts come to; nil: nothing
+	desired  *overlay.Desired        // the same, with what memory puts back
+	model    *policy.Model           // who may reach whom
+	names    func(netip.Addr) string // of endpoints
 	// policyHost is what the model was compiled with.
 	policyHost policy.Host
 	wanted     *wanted
@@ -181,8 +190,8 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 			return v, err
 		}
 	}
-	if outdated || what.rules {
-		v.want(sp, node, p.refused)
+	if outdated || what.rules || what.policies {
+		p.want(v, sp, node)
 	}
 	if err := p.readSysctls(v); err != nil {
 		return nil, err
@@ -271,6 +280,18 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 	if p.options.Spec == nil {
 		return nil, nil, errors.New("no spec is loaded")
 	}
+	sp, node, err := p.own()
+	if err != nil || p.inventory == nil {
+		return sp, node, err
+	}
+	if p.merged == nil {
+		p.merged = p.inventory.Beside(sp)
+	}
+	return p.merged, node, nil
+}
+
+// own is the spec without what there is beside it.
+func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 	node := p.options.Spec.Node(p.options.Node)
 	if node == nil {
 		return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)

@@ -28,11 +28,16 @@ func (r *applying) around(ctx context.Context, cause error) error {
 	if err := r.ruleset.Try(ctx, nft.Table{Family: nft.INet, Name: nft.TableName}); err != nil {
 		return cause // it takes nothing at all
 	}
+	sp, node, err := r.target(ModeApply)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	model, _ := policy.New(sp)
 	guilty := maps.Clone(r.refused)
 	if guilty == nil {
 		guilty = map[string]error{}
 	}
-	for _, t := range policy.Trials(v.model, v.policyHost) {
+	for _, t := range policy.Trials(model, v.policyHost) {
 		if err := r.ruleset.Try(ctx, t.Table); err != nil {
 			guilty[t.Policy.ID()] = fmt.Errorf("the kernel refuses it, so that what it selects is closed: %w", err)
 		}
@@ -43,17 +48,14 @@ func (r *applying) around(ctx context.Context, cause error) error {
 	if len(guilty) == len(r.refused) {
 		return cause
 	}
-	sp, node, err := r.target(ModeApply)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
 	if v.rules, v.gen, err = r.Planner.ruleset.Read(ctx, tables...); err != nil {
 		return errors.Join(cause, err)
 	}
 	r.refused = guilty
-	v.want(sp, node, guilty)
+	r.want(&v, sp, node)
 	r.plan.work.view = v
-	return r.ruleset.Commit(ctx, v.wanted.plan(v.rules), v.gen)
+	_, err = r.ruleset.Commit(ctx, v.wanted.plan(v.rules), v.gen)
+	return err
 }
 
 // refusals are the policies that the kernel does not take, as changes that are

@@ -18,7 +18,9 @@ var errStillDiffers = errors.New("was written, but the kernel holds something el
 func (d *Daemon) round(ctx context.Context) {
 	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now(), written: map[objectKey]bool{}}
 	d.cause, d.dirty, d.relist = "", dirt{}, true
-	r.run(ctx)
+	if !r.enforce(ctx) {
+		r.run(ctx)
+	}
 	d.now.Counters.Rounds[r.cause]++
 	took := time.Since(r.began)
 	d.now.Counters.RoundTime += took

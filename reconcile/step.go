@@ -33,6 +33,7 @@ func (d *Daemon) open(m mail) {
 	if m.kept != nil {
 		d.wasKept(*m.kept)
 	}
+	d.openUpdate(m.update, m.since)
 	d.openEvents(m)
 	d.openCommits(m)
 }
@@ -178,7 +179,7 @@ func (d *Daemon) adopt(l *loaded) {
 	}
 	in.Loaded = l.at
 	d.now.Counters.Specs++
-	d.applier.options.Spec = l.config.Spec
+	d.applier.setSpec(l.config.Spec)
 	d.journal.add(Event{Type: EventSpecLoaded, Message: d.options.Source.Path})
 	clear(d.retries)
 	d.relist = true
@@ -196,7 +197,7 @@ func (d *Daemon) restore() {
 		d.journal.add(Event{Type: EventError, Err: fmt.Sprintf("taking up the spec of the last run: %v", err)})
 		return
 	}
-	d.applier.options.Spec = config.Spec
+	d.applier.setSpec(config.Spec)
 	d.now.Spec.Restored, d.now.Spec.Loaded = true, time.Now()
 	d.journal.add(Event{Type: EventSpecLoaded, Message: "the one that was in force when polder last ran"})
 }

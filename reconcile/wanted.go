@@ -15,20 +15,23 @@ import (
 // wanted is the ruleset that should be in force. Another one has another
 // address: two of one address are the same.
 type wanted struct {
-	ruleset nft.Ruleset
-	via     []nft.Ruleset // on the way there
+	ruleset  nft.Ruleset
+	via      []nft.Ruleset // on the way there
+	policies nft.Table     // what the policies come to, of the ruleset
 }
 
 // want compiles the ruleset. It depends on the one in force: see
-// policy.Compile.
-func (v *view) want(sp *spec.Spec, node *spec.Node, refused map[string]error) {
+// policy.Index.Compile.
+func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 	links := guard.Links{
 		Bridge: v.compiled.Bridge, VTEPs: v.compiled.VTEPs, Underlay: v.compiled.Underlay, Local: v.compiled.Local,
 	}
-	v.policyHost = v.host(sp, node, links, refused)
-	policies := policy.Compile(v.model, v.policyHost, inetTable(v.rules))
+	v.policyHost = v.host(sp, node, links, p.refused)
+	policies := p.indexed(v).Compile(v.policiesInForce())
 	v.counters = policies.Counters
-	w := &wanted{}
+	w := &wanted{policies: policies.Table}
+	v.names = p.index.NameOf
+	sp = p.index.Beside(sp)
 	others := nft.Merge(nat.Compile(sp, node), guard.Compile(sp, node, links), spoof.CompileINet(sp, node))
 	bridge := spoof.Compile(sp, node, v.bridge(policies.Isolated))
 	ruleset := func(p nft.Table) nft.Ruleset {
@@ -44,10 +47,40 @@ func (v *view) want(sp *spec.Spec, node *spec.Node, refused map[string]error) {
 	for _, t := range policies.Via {
 		w.via = append(w.via, ruleset(t))
 	}
-	// One that is the same stays the one that it was.
+	// One that is the same stays the one that it was, as a value that shares with
+	// what the index knows.
 	if v.wanted == nil || len(w.via)+len(v.wanted.via) > 0 || !nft.Diff(w.ruleset, v.wanted.ruleset).Empty() {
 		v.wanted = w
+	} else {
+		*v.wanted = *w
 	}
+	if v.inForce() {
+		v.rules = v.wanted.ruleset // to compare the one with the other is to see that they are one
+	}
+}
+
+// indexed is the index of what the view holds.
+func (p *Planner) indexed(v *view) *policy.Index {
+	switch {
+	case p.index == nil || p.index.Node() != v.policyHost.Node.Name:
+		p.index = policy.NewIndex(v.model, v.policyHost)
+		p.index.Remake = policy.RemakeFew
+	default:
+		p.index.SetHost(v.policyHost)
+		if p.model != v.model {
+			p.index.SetModel(v.model)
+		}
+	}
+	p.model = v.model
+	return p.index
+}
+
+// policiesInForce is the table in the kernel as policies are compiled against it.
+func (v *view) policiesInForce() nft.Table {
+	if v.wanted != nil && slices.EqualFunc(v.rules, v.wanted.ruleset, nft.Table.Shares) {
+		return v.wanted.policies
+	}
+	return inetTable(v.rules)
 }
 
 // host is what the policies' rules need to know of the node.
@@ -91,12 +124,4 @@ func (w *wanted) plan(observed nft.Ruleset) *nft.Plan {
 func inetTable(rs nft.Ruleset) nft.Table {
 	t, _ := rs.Table(nft.TableID{Family: nft.INet, Name: nft.TableName})
 	return t
-}
-
-// endpointName is the name of the endpoint that has an address, "" if none has.
-func (v *view) endpointName(a netip.Addr) string {
-	if e := v.model.Endpoint(a); e != nil {
-		return e.Name
-	}
-	return ""
 }

@@ -315,7 +315,7 @@ func (r *rig) commit(want nft.Ruleset) (nft.Ruleset, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.writer.Commit(context.Background(), nft.Diff(want, have), gen); err != nil {
+	if _, err := r.writer.Commit(context.Background(), nft.Diff(want, have), gen); err != nil {
 		return nil, err
 	}
 	have, _, err = r.reader.Read(context.Background(), id)

@@ -187,7 +187,8 @@ func commit(t nft.Table) error {
 		return err
 	}
 	defer func() { _ = w.Close() }()
-	return w.Commit(context.Background(), nft.Diff(nft.Ruleset{t}, nil), gen)
+	_, err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{t}, nil), gen)
+	return err
 }
 
 var packetsCounted = regexp.MustCompile(`packets (\d+)`)

@@ -136,7 +136,7 @@ func (n *network) rules(node *spec.Node) {
 		defer r.Close()
 		observed, gen, err := r.Read(context.Background(), want.ID())
 		if err == nil {
-			err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{want}, observed), gen)
+			_, err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{want}, observed), gen)
 		}
 		return errors.Join(err, w.Close())
 	})

@@ -115,7 +115,7 @@ func (n *network) rules(want nft.Table) {
 		defer r.Close()
 		observed, gen, err := r.Read(context.Background(), want.ID())
 		if err == nil {
-			err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{want}, observed), gen)
+			_, err = w.Commit(context.Background(), nft.Diff(nft.Ruleset{want}, observed), gen)
 		}
 		if err == nil {
 			observed, _, err = r.Read(context.Background(), want.ID())

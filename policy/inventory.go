@@ -1,0 +1,86 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// Event is what becomes of one object of a model: it is there, as it is given, or
+// it is gone. One of the fields is set.
+type Event struct {
+	Endpoint  *spec.Endpoint
+	Namespace *spec.Namespace
+	Policy    *spec.Policy
+	Gone      bool
+}
+
+// Apply changes what an event says.
+func (x *Index) Apply(e Event) {
+	switch {
+	case e.Endpoint != nil && e.Gone:
+		x.DeleteEndpoint(e.Endpoint.Name)
+	case e.Endpoint != nil:
+		x.SetEndpoint(e.Endpoint)
+	case e.Namespace != nil && e.Gone:
+		x.DeleteNamespace(e.Namespace.Name)
+	case e.Namespace != nil:
+		x.SetNamespace(e.Namespace)
+	case e.Policy != nil && e.Gone:
+		x.DeletePolicy(e.Policy.ID())
+	case e.Policy != nil:
+		x.SetPolicy(e.Policy)
+	}
+}
+
+// Inventory is what the events of a source come to, beside what a spec says.
+type Inventory struct {
+	endpoints  map[string]*spec.Endpoint
+	namespaces map[string]*spec.Namespace
+	policies   map[string]*spec.Policy // by ID
+}
+
+// NewInventory is empty.
+func NewInventory() *Inventory {
+	return &Inventory{map[string]*spec.Endpoint{}, map[string]*spec.Namespace{}, map[string]*spec.Policy{}}
+}
+
+// Apply changes what an event says.
+func (v *Inventory) Apply(e Event) {
+	switch {
+	case e.Endpoint != nil:
+		note(v.endpoints, e.Endpoint.Name, e.Endpoint, e.Gone)
+	case e.Namespace != nil:
+		note(v.namespaces, e.Namespace.Name, e.Namespace, e.Gone)
+	case e.Policy != nil:
+		note(v.policies, e.Policy.ID(), e.Policy, e.Gone)
+	}
+}
+
+func note[T any](m map[string]T, name string, v T, gone bool) {
+	if gone {
+		delete(m, name)
+	} else {
+		m[name] = v
+	}
+}
+
+// Beside is a spec with what is in the inventory. Of two namespaces of one name it
+// has the inventory's.
+func (v *Inventory) Beside(sp *spec.Spec) *spec.Spec {
+	all := *sp
+	all.Endpoints = slices.Concat(sp.Endpoints, inOrder(v.endpoints))
+	all.Policies = slices.Concat(sp.Policies, inOrder(v.policies))
+	all.Namespaces = slices.DeleteFunc(slices.Clone(sp.Namespaces), func(ns *spec.Namespace) bool { return v.namespaces[ns.Name] != nil })
+	all.Namespaces = append(all.Namespaces, inOrder(v.namespaces)...)
+	return &all
+}
+
+func inOrder[T any](m map[string]T) []T {
+	list := make([]T, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, m[name])
+	}
+	return list
+}

@@ -1,0 +1,180 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
+	"github.com/poldernet/polder/spec/selector"
+)
+
+// fakeCluster tells what a test tells it.
+type fakeCluster chan Update
+
+func (c fakeCluster) Watch(ctx context.Context, tell func(Update)) {
+	for {
+		select {
+		case u := <-c:
+			tell(u)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func pod(i int, labels map[string]string) policy.Event {
+	node := fmt.Sprintf("n%d", 1+i%2)
+	return policy.Event{Endpoint: &spec.Endpoint{
+		Name: fmt.Sprintf("shop/pod-%d", i), Namespace: "shop", Node: node, Labels: labels,
+		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 244, byte(1 + i%2), byte(100 + i)})},
+	}}
+}
+
+// allows is a policy that lets pods with an app reach those with another.
+func allows(name, from, to string) policy.Event {
+	order := 1000.0
+	return policy.Event{Policy: &spec.Policy{
+		Kind: spec.KindNetworkPolicy, Name: "shop/" + name, Namespace: "shop", Tier: spec.DefaultTier, Order: &order,
+		Selector: selector.Equals("app", to), Types: []spec.Direction{spec.Ingress},
+		Ingress: []spec.Rule{{Action: spec.Allow, Peers: []spec.Peer{{Endpoints: &spec.PeerSelector{Selector: selector.Equals("app", from)}}}}},
+	}}
+}
+
+func app(name string) map[string]string { return map[string]string{"app": name} }
+
+// What a cluster tells is in force soon, beside what the spec says, and nothing
+// has to be read for it. Files that change, drift and refusals come between.
+func TestACluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(3, 3))
+		h := newFakeHost(t, nodes(2)+guarded)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster})
+		defer h.end()
+		cluster <- Update{Events: []policy.Event{pod(0, app("web")), allows("first", "web", "db")}, Complete: true}
+		h.settle()
+
+		beside := policy.NewInventory()
+		beside.Apply(pod(0, app("web")))
+		beside.Apply(allows("first", "web", "db"))
+		var apps = []string{"web", "db", "cache"}
+		for i := range 300 {
+			e := pod(random.IntN(6), app(apps[random.IntN(3)]))
+			if random.IntN(4) == 0 {
+				e = allows(fmt.Sprint("p", random.IntN(3)), apps[random.IntN(3)], apps[random.IntN(3)])
+			}
+			e.Gone = random.IntN(4) == 0
+			events := []policy.Event{e}
+			quiet := false
+			switch i % 10 {
+			case 3:
+				h.damage("ip route del 10.244.2.0/24")
+			case 5:
+				h.do(func() { h.rules.Delete("somebody", tables[0]) })
+			case 6:
+				h.do(func() { h.rules.Put("kube-proxy", nft.Table{Family: nft.IP, Name: "kube-proxy"}) })
+			case 7:
+				h.refused, h.refusal = map[objectKey]int{rulesKey: 1}, errRefused
+			case 8:
+				h.source.write(parsed(t, nodes(2)+strings.Replace(guarded, "80/tcp", fmt.Sprintf("%d/tcp", 80+i), 1)))
+			case 9:
+				more := pod(random.IntN(6), app("web"))
+				events = append(events, more)
+			default:
+				quiet = true
+			}
+			before := h.reads()
+			cluster <- Update{Events: events}
+			for _, e := range events {
+				beside.Apply(e)
+			}
+			h.settle()
+			if reads := h.reads() - before; quiet && reads > 0 {
+				t.Fatalf("event %d made the daemon read %d times", i, reads)
+			}
+			h.pass(time.Second)
+			if c := h.Condition(); !c.InSync || len(c.Failures) > 0 {
+				t.Fatalf("after event %d the daemon says %q, failures %+v\n%s", i, c, c.Failures, h.story(0))
+			}
+			h.asTold(beside)
+		}
+	})
+}
+
+// reads counts readings of the kernel.
+func (h *fakeHost) reads() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count["read"] + h.count["refresh"] + h.count["rules"]
+}
+
+// asTold fails the test unless the kernel is as the spec and an inventory say.
+func (h *fakeHost) asTold(beside *policy.Inventory) {
+	h.t.Helper()
+	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
+	p := &Planner{options: Options{Spec: beside.Beside(h.source.current.config.Spec), Node: "n1", StateDir: h.dir}, network: fakeNetwork{quiet}, ruleset: fakeRuleset{quiet}}
+	plan, err := p.Plan(context.Background(), ModeApply)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if !plan.Empty() {
+		h.t.Fatalf("a plan from scratch has %v\n%s", plan.Changes, h.story(0))
+	}
+}
+
+// Until the cluster has told of everything, what is in the kernel stays: a policy
+// that is not known yet is not one that is gone.
+func TestAClusterThatIsNotKnownYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(2))
+		h.rules.Put("boot", nft.Table{Family: nft.INet, Name: nft.TableName, Counters: []string{"from before"}})
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster})
+		defer h.end()
+		cluster <- Update{Events: []policy.Event{pod(0, app("db"))}}
+		h.pass(time.Hour)
+		if text := h.ruleset(); !strings.Contains(text, "from before") {
+			t.Fatalf("what was there is gone:\n%s", text)
+		}
+		cluster <- Update{Events: []policy.Event{allows("first", "web", "db")}, Complete: true}
+		h.settle()
+		if text := h.ruleset(); strings.Contains(text, "from before") || !strings.Contains(text, "10.244.1.100 : jump") {
+			t.Fatalf("not in force:\n%s", text)
+		}
+	})
+}
+
+// A namespace that is in the spec as well is the spec's again when the cluster's
+// is gone.
+func TestANamespaceOfBoth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(2)+guarded+`namespace "shop" { labels = { team = "shop" } }
+policy "team" {
+  selector           = "all()"
+  namespace_selector = "team == 'shop'"
+}
+`)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster})
+		defer h.end()
+		shop := &spec.Namespace{Name: "shop", Labels: map[string]string{"team": "other"}}
+		cluster <- Update{Events: []policy.Event{pod(0, app("cache")), {Namespace: shop}}, Complete: true}
+		h.settle()
+		if text := h.ruleset(); strings.Contains(text, "10.244.1.100 : jump") {
+			t.Fatalf("selected by labels that the cluster's namespace has not:\n%s", text)
+		}
+		cluster <- Update{Events: []policy.Event{{Namespace: shop, Gone: true}}}
+		h.settle()
+		if text := h.ruleset(); !strings.Contains(text, "10.244.1.100 : jump") {
+			t.Fatalf("not selected:\n%s", text)
+		}
+	})
+}
