@@ -111,6 +111,12 @@ func raiseLoopback() error {
 // Name is the machine's hostname.
 func (n *Namespace) Name() string { return n.name }
 
+// Path is a file by which other programs of the sandbox find the network
+// namespace, while it is open.
+func (n *Namespace) Path() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.net.Fd())
+}
+
 // Do runs fn on a thread of its own inside the namespace and returns its
 // error. Sockets that fn opens stay in the namespace and may be used from
 // anywhere afterwards. Goroutines that fn starts run outside. The working

@@ -21,6 +21,9 @@ func NewNamespace(string) (*Namespace, error) { return nil, errNotLinux }
 // Name is the machine's hostname.
 func (*Namespace) Name() string { return "" }
 
+// Path is of no file.
+func (*Namespace) Path() string { return "" }
+
 // Do fails on this system.
 func (*Namespace) Do(func() error) error { return errNotLinux }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poldernet/polder/internal/kubetest"
+	"github.com/poldernet/polder/internal/kubetest/program"
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/spec"
 )
@@ -23,8 +25,8 @@ type Flannel struct {
 	program string
 	dir     string // of logs
 	spec    *spec.Spec
-	etcd    *etcd
-	running map[string]*process
+	etcd    *kubetest.Etcd
+	running map[string]*kubetest.Daemon
 	nodes   map[string]*lab.Namespace
 	known   []*spec.Node // those with a lease
 }
@@ -41,6 +43,9 @@ const (
 	NFTables Rules = "nftables"
 )
 
+// etcdAddr is where flanneld finds etcd, on every node.
+var etcdAddr = netip.MustParseAddrPort("127.0.0.1:2379")
+
 // prefix is where flannel looks in etcd (its option -etcd-prefix).
 const prefix = "/coreos.com/network/"
 
@@ -52,29 +57,25 @@ func StartFlannel(t testing.TB, s *spec.Spec, nodes map[string]*lab.Namespace, r
 	t.Helper()
 	lab.Require(t)
 	f := &Flannel{
-		t: t, program: binary(t, "flannel.mod", "github.com/flannel-io/flannel"), dir: t.TempDir(),
-		spec: s, nodes: nodes, running: map[string]*process{},
-	}
-	var err error
-	if f.etcd, err = startEtcd(t, f.dir); err != nil {
-		t.Fatal(err)
+		t: t, program: program.Need(t, program.Flannel), dir: t.TempDir(),
+		spec: s, nodes: nodes, running: map[string]*kubetest.Daemon{}, etcd: kubetest.StartEtcd(t),
 	}
 	t.Cleanup(f.close)
 	config, err := json.Marshal(netConf(s.Network, rules))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.etcd.put(t.Context(), prefix+"config", string(config)); err != nil {
+	if err := f.etcd.Put(t.Context(), prefix+"config", string(config)); err != nil {
 		t.Fatal(err)
 	}
 	for _, node := range s.Nodes {
 		if n := nodes[node.Name]; n != nil {
 			f.reserve(node)
-			stop, err := f.etcd.serve(t.Context(), n)
+			etcd, err := kubetest.Forward(n, etcdAddr, f.etcd.Addr)
 			if err != nil {
 				t.Fatalf("connecting %s to etcd: %v", node.Name, err)
 			}
-			t.Cleanup(func() { _ = stop() })
+			t.Cleanup(func() { _ = etcd.Close() })
 		}
 	}
 	for _, node := range s.Nodes {
@@ -144,7 +145,7 @@ func (f *Flannel) put(n *spec.Node, l lease) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.etcd.put(f.t.Context(), leaseKey(n), string(b)); err != nil {
+	if err := f.etcd.Put(f.t.Context(), leaseKey(n), string(b)); err != nil {
 		f.t.Fatal(err)
 	}
 	f.known = append(f.known, n)
@@ -172,7 +173,7 @@ func (f *Flannel) Announce(n *spec.Node, mac spec.MAC) {
 // Withdraw tells all nodes that one has gone.
 func (f *Flannel) Withdraw(n *spec.Node) {
 	f.t.Helper()
-	if err := f.etcd.remove(f.t.Context(), leaseKey(n)); err != nil {
+	if err := f.etcd.Delete(f.t.Context(), leaseKey(n)); err != nil {
 		f.t.Fatal(err)
 	}
 	f.known = slices.DeleteFunc(f.known, func(k *spec.Node) bool { return k == n })
@@ -183,7 +184,7 @@ func (f *Flannel) Withdraw(n *spec.Node) {
 func (f *Flannel) Start(node string) {
 	f.t.Helper()
 	i := slices.IndexFunc(f.spec.Nodes, func(n *spec.Node) bool { return n.Name == node })
-	argv := []string{f.program, "-etcd-endpoints", "http://" + etcdAddr}
+	argv := []string{f.program, "-etcd-endpoints", "http://" + etcdAddr.String()}
 	for _, a := range f.spec.Nodes[i].Addresses {
 		option := "-public-ip"
 		if spec.FamilyOf(a.Addr) == spec.IPv6 {
@@ -194,17 +195,17 @@ func (f *Flannel) Start(node string) {
 	if f.spec.Network.Masquerade != nil {
 		argv = append(argv, "-ip-masq")
 	}
-	p, err := start(f.nodes[node], f.dir, argv...)
-	if err != nil {
+	d := kubetest.NewDaemon(f.nodes[node], node, f.dir, argv...)
+	if err := d.Start(); err != nil {
 		f.t.Fatal(err)
 	}
-	f.running[node] = p
+	f.running[node] = d
 }
 
 // Stop ends flanneld on a node. What it made in the kernel stays.
 func (f *Flannel) Stop(node string) {
 	f.t.Helper()
-	if err := f.running[node].stop(); err != nil {
+	if err := f.running[node].Stop(); err != nil {
 		f.t.Fatal(err)
 	}
 	delete(f.running, node)
@@ -214,7 +215,7 @@ func (f *Flannel) Stop(node string) {
 // programs that it has run.
 func (f *Flannel) CPU(node string) time.Duration {
 	f.t.Helper()
-	used, err := f.running[node].cpu()
+	used, err := f.running[node].CPU()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -227,7 +228,7 @@ func (f *Flannel) CPU(node string) time.Duration {
 func (f *Flannel) Await() {
 	f.t.Helper()
 	for node := range f.running {
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(kubetest.Patience)
 		for {
 			have, err := f.routes(node)
 			if err != nil {
@@ -238,7 +239,7 @@ func (f *Flannel) Await() {
 				break
 			}
 			if time.Now().After(deadline) {
-				f.t.Fatalf("flanneld on %s made routes to %v, not to %v\n%s", node, have, want, f.running[node].tail())
+				f.t.Fatalf("flanneld on %s made routes to %v, not to %v\n%s", node, have, want, f.running[node].Tail())
 			}
 			runtime.Gosched()
 		}
@@ -283,10 +284,10 @@ func (f *Flannel) routes(node string) (map[netip.Prefix]bool, error) {
 
 func (f *Flannel) close() {
 	var errs []error
-	for _, p := range f.running {
-		errs = append(errs, p.stop())
+	for _, d := range f.running {
+		errs = append(errs, d.Stop())
 	}
-	if err := errors.Join(append(errs, f.etcd.close())...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		f.t.Error(err)
 	}
 }
