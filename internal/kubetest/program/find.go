@@ -78,8 +78,8 @@ func (p *Program) made(info *debug.BuildInfo, sums string) bool {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		// A module that is replaced by a folder of ours has no version.
-		if m.Version != "" && !strings.Contains(sums, m.Path+" "+m.Version+" "+m.Sum+"\n") {
+		// A folder of ours that replaces a module has no checksum.
+		if m.Sum != "" && !strings.Contains(sums, m.Path+" "+m.Version+" "+m.Sum+"\n") {
 			return false
 		}
 	}
