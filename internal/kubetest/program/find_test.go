@@ -43,7 +43,9 @@ func TestMade(t *testing.T) {
 		"another version":     func(i *debug.BuildInfo) { i.Main.Version = "v1.2.4" },
 		"another checksum":    func(i *debug.BuildInfo) { i.Deps[0].Replace.Sum = "h1:mod=" },
 		"with the C compiler": func(i *debug.BuildInfo) { i.Settings[0].Value = "1" },
-		"race detector":       func(i *debug.BuildInfo) { i.Settings = append(i.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) },
+		"race detector": func(i *debug.BuildInfo) {
+			i.Settings = append(i.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+		},
 	} {
 		info := &debug.BuildInfo{
 			Path: p.pkg, GoVersion: runtime.Version(), Main: debug.Module{Path: "a.test/main", Version: "v1.2.3", Sum: "h1:main="},
