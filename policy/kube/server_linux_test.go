@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +49,7 @@ func TestServer(t *testing.T) {
 			b, err := json.Marshal(stored)
 			t.Fatalf("the server accepts it: %s, %v", b, err)
 		}
+		t.Log(err)
 		if errors.IsNotFound(err) || errors.IsForbidden(err) || errors.IsUnauthorized(err) {
 			t.Fatalf("the server does not look at it: %v", err)
 		}
@@ -63,9 +65,12 @@ func post(t *testing.T, server *kubetest.API, text []byte) (*networkingv1.Networ
 	if err != nil {
 		return nil, err
 	}
-	object, _, err := unstructured.UnstructuredJSONScheme.Decode(b, nil, nil)
+	object, kind, err := unstructured.UnstructuredJSONScheme.Decode(b, nil, nil)
 	if err != nil {
 		return nil, err
+	}
+	if kind.Version == "" {
+		return nil, fmt.Errorf("there is no kind %s without a version", kind.Kind)
 	}
 	namespace := metav1.NamespaceDefault
 	if u, ok := object.(*unstructured.Unstructured); ok && u.GetNamespace() != "" {
