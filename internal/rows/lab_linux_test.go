@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/policy"
@@ -36,12 +37,12 @@ type network struct {
 	dir      string // of state
 	machines map[string]*machine
 	sequence uint32
+	cpu      unix.CPUSet // by which all packets are sent
 }
 
 // up makes the lab and has every node apply the world without policies.
-func up(t *testing.T) *network {
+func up(t *testing.T, number int) *network {
 	t.Helper()
-	lab.Require(t)
 	text := topology
 	for _, p := range hosts {
 		text += fmt.Sprintf("host %q {\n  link \"lan\" { addresses = [\"%s/24\", \"%s/64\"] }\n}\n", p.machine, p.IPv4, p.IPv6)
@@ -69,6 +70,7 @@ func up(t *testing.T) *network {
 		}
 	})
 	n := &network{Lab: l, dir: t.TempDir(), machines: map[string]*machine{}}
+	n.cpu = cpu(t, number)
 	nothing := &example{}
 	sp, _ := nothing.must(t)
 	n.apply(t, sp)
@@ -87,8 +89,31 @@ func up(t *testing.T) *network {
 		}
 		t.Cleanup(n.machines[name].close)
 	}
+	if err := n.machines[markers[1].machine].listen(markerPort); err != nil {
+		t.Fatal(err)
+	}
 	n.services(t)
 	return n
+}
+
+// cpu is one of the CPUs that the test may use.
+func cpu(t *testing.T, number int) (one unix.CPUSet) {
+	t.Helper()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	left := number % all.Count()
+	for i := 0; one.Count() == 0; i++ {
+		if !all.IsSet(i) {
+			continue
+		}
+		if left == 0 {
+			one.Set(i)
+		}
+		left--
+	}
+	return one
 }
 
 // services has another program's table on each node translate what goes to the

@@ -10,20 +10,49 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/spec"
 )
 
-// TestPackets tries every case with packets, in a lab that goes from one case's
+// labs is how many labs share the cases: one alone mostly waits for the kernel to
+// retire rules.
+const labs = 4
+
+// TestPackets tries every case with packets, in labs that go from one case's
 // policies to the next. First everything must arrive where there are no policies:
 // what does not arrive later is missing because of them.
 func TestPackets(t *testing.T) {
-	n := up(t)
-	if err := n.machines[markers[1].machine].listen(markerPort); err != nil {
-		t.Fatal(err)
+	lab.Require(t)
+	var mine [labs][]*example
+	for i, c := range cases {
+		if len(c.refused) == 0 {
+			mine[i%labs] = append(mine[i%labs], c)
+		}
 	}
-	var all []probe
+	for i, list := range mine {
+		t.Run(fmt.Sprintf("lab %d", i+1), func(t *testing.T) {
+			t.Parallel()
+			n := up(t, i)
+			n.baseline(t, n.serve(t, list))
+			for _, c := range list {
+				t.Run(c.String(), func(t *testing.T) {
+					sp, _ := c.must(t)
+					n.apply(t, sp)
+					for _, wrong := range n.try(t, c.probes(t), patience) {
+						t.Errorf("%s\nwith\n%s%s", wrong, c.hcl, c.yaml)
+					}
+				})
+			}
+		})
+	}
+}
+
+// serve has machines listen on all ports that cases ask for, and returns the
+// probes that must arrive without policies.
+func (n *network) serve(t *testing.T, list []*example) (open []probe) {
+	t.Helper()
 	seen := map[string]bool{}
-	for _, c := range cases {
+	for _, c := range list {
 		for _, p := range c.probes(t) {
 			if p.protocol == spec.ProtocolTCP {
 				if err := n.machines[p.to.machine].listen(p.served()); err != nil {
@@ -33,23 +62,11 @@ func TestPackets(t *testing.T) {
 			p.want = allow
 			if key := fmt.Sprint(p.flow(), p.service); !p.filtered() && !seen[key] {
 				seen[key] = true
-				all = append(all, p)
+				open = append(open, p)
 			}
 		}
 	}
-	n.baseline(t, all)
-	for _, c := range cases {
-		if len(c.refused) > 0 {
-			continue
-		}
-		t.Run(c.String(), func(t *testing.T) {
-			sp, _ := c.must(t)
-			n.apply(t, sp)
-			for _, wrong := range n.try(t, c.probes(t)) {
-				t.Errorf("%s\nwith\n%s%s", wrong, c.hcl, c.yaml)
-			}
-		})
-	}
+	return open
 }
 
 // filtered says that the port that a pod is attached to keeps the message off,
@@ -70,7 +87,7 @@ func (n *network) baseline(t *testing.T, all []probe) {
 	for began := time.Now(); ; {
 		var wrong []string
 		for part := range slices.Chunk(all, batch) {
-			wrong = append(wrong, n.tryFor(t, part, 100*time.Millisecond)...)
+			wrong = append(wrong, n.try(t, part, 100*time.Millisecond)...)
 		}
 		if len(wrong) == 0 {
 			return
@@ -89,11 +106,6 @@ const (
 	batch = 64
 )
 
-func (n *network) try(t *testing.T, list []probe) []string {
-	t.Helper()
-	return n.tryFor(t, list, patience)
-}
-
 // attempt is a probe that is on its way.
 type attempt struct {
 	probe
@@ -102,13 +114,13 @@ type attempt struct {
 	arrived bool
 }
 
-// tryFor sends probes and tells of those that become of what they must not. It
+// try sends probes and tells of those that become of what they must not. It
 // waits so long for those that must arrive.
 //
 // All is sent by one CPU, which takes packets from hop to hop in the order in
 // which they come, and last a marker that passes as many hops as any other: when
 // that one has arrived, all have that ever will.
-func (n *network) tryFor(t *testing.T, list []probe, limit time.Duration) (wrong []string) {
+func (n *network) try(t *testing.T, list []probe, limit time.Duration) (wrong []string) {
 	t.Helper()
 	var attempts []*attempt
 	defer func() {
@@ -124,7 +136,7 @@ func (n *network) tryFor(t *testing.T, list []probe, limit time.Duration) (wrong
 		a := &attempt{probe: p, id: n.sequence}
 		attempts = append(attempts, a)
 		from := n.machines[p.from.machine]
-		err := onOneCPU(from, func() (err error) {
+		err := n.onOneCPU(from, func() (err error) {
 			switch {
 			case p.want == refused:
 				a.fd, err = connect(unix.SOCK_DGRAM, p.from.of(p.family), p.dialled())
@@ -164,12 +176,11 @@ func (n *network) tryFor(t *testing.T, list []probe, limit time.Duration) (wrong
 	return wrong
 }
 
-// onOneCPU runs fn in a machine, on the CPU that all packets are sent by.
-func onOneCPU(m *machine, fn func() error) error {
+// onOneCPU runs fn in a machine, on the CPU that all packets of the lab are sent
+// by.
+func (n *network) onOneCPU(m *machine, fn func() error) error {
 	return m.Do(func() error {
-		var one unix.CPUSet
-		one.Set(0)
-		if err := unix.SchedSetaffinity(0, &one); err != nil {
+		if err := unix.SchedSetaffinity(0, &n.cpu); err != nil {
 			return err
 		}
 		return fn()
@@ -181,7 +192,7 @@ func onOneCPU(m *machine, fn func() error) error {
 func (n *network) marker(t *testing.T) {
 	t.Helper()
 	from, to := markers[0], markers[1]
-	err := onOneCPU(n.machines[from.machine], func() error {
+	err := n.onOneCPU(n.machines[from.machine], func() error {
 		fd, err := connect(unix.SOCK_STREAM, from.IPv4, netip.AddrPortFrom(to.IPv4, markerPort))
 		if err != nil {
 			return err
