@@ -100,7 +100,7 @@ func (n *network) baseline(t *testing.T, all []probe) {
 
 const (
 	// patience is how long to wait for what must come.
-	patience = 20 * time.Second
+	patience = 5 * time.Second
 	// batch bounds what is on its way at once, so that it fits into a socket's
 	// buffer.
 	batch = 64
