@@ -188,6 +188,31 @@ var calicoRules = []*example{
 		`,
 	},
 	{
+		row: "calico 1.2 log", name: "of several peers, and one that another rule has",
+		hcl: `
+			policy "p" {
+			  selector = "pod == 'a'"
+			  ingress {
+			    action = "log"
+			    ports  = ["80/tcp", "80/udp"]
+			    from { selector = "pod == 'b'" }
+			    from { cidr = "192.0.2.99" }
+			    from { cidr = "2001:db8::99" }
+			  }
+			  ingress {
+			    action = "allow"
+			    from { selector = "pod == 'b'" }
+			  }
+			}
+		`,
+		want: `
+			z/b -> x/a 80/tcp: allow
+			z/b -> x/a 81/tcp: allow
+			outside -> x/a 80/tcp: deny
+			outside -> x/a 80/udp: deny
+		`,
+	},
+	{
 		row: "calico 1.2 forwarded", name: "a host that is closed",
 		hcl: `
 			host_endpoint "edge" {
