@@ -315,9 +315,9 @@ var calicoModel = []*example{
 		`,
 	},
 	{
-		row: "calico 1.1 tier that is none", name: "a misspelt one",
-		hcl:     `policy "p" { tier = "platfrom" }`,
-		refused: []string{"platfrom"},
+		row: "calico 1.1 tier that is none", name: "one of another name",
+		hcl:     `policy "p" { tier = "elsewhere" }`,
+		refused: []string{"elsewhere"},
 	},
 	{
 		row: "calico 1.1 order", name: "by order, those without one last",

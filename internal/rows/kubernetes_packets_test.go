@@ -92,13 +92,13 @@ var kubernetesPackets = []*example{
 		row: "networkpolicy 34", name: "neighbour discovery, everything denied",
 		hcl: closed,
 		want: `
-			x/a -> x/b neighbor-solicit: allow
-			x/a -> x/b neighbor-advert: allow
-			x/a -> n1bridge neighbor-solicit: allow
-			x/a -> n1bridge neighbor-advert: allow
+			x/a -> x/b neighbour-solicit: allow
+			x/a -> x/b neighbour-advert: allow
+			x/a -> n1bridge neighbour-solicit: allow
+			x/a -> n1bridge neighbour-advert: allow
 			x/a -> n1bridge router-solicit: allow
-			n1bridge -> x/a neighbor-solicit: allow
-			z/a -> z/b neighbor-solicit: allow
+			n1bridge -> x/a neighbour-solicit: allow
+			z/a -> z/b neighbour-solicit: allow
 			x/a -> x/b icmp: deny
 		`,
 	},
