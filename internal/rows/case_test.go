@@ -102,8 +102,8 @@ var linkMessages = map[string]struct {
 }{
 	"router-solicit":     {spec.IPv6, 133, false},
 	"router-advert":      {spec.IPv6, 134, true},
-	"neighbour-solicit":   {spec.IPv6, 135, false},
-	"neighbour-advert":    {spec.IPv6, 136, false},
+	"neighbour-solicit":  {spec.IPv6, 135, false},
+	"neighbour-advert":   {spec.IPv6, 136, false},
 	"redirect":           {spec.IPv6, 137, true},
 	"redirect-ipv4":      {spec.IPv4, 5, true},
 	"router-advert-ipv4": {spec.IPv4, 9, true},
