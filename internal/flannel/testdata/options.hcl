@@ -1,0 +1,51 @@
+# flannel's network, from "options.yml". Comments that begin with "dropped"
+# tell what polder has not, or has otherwise.
+
+cluster = "edge"
+
+network {
+  # On Kubernetes a node's subnet is its podCIDR. Where
+  # kube-controller-manager has --node-cidr-mask-size, subnet_len is what that
+  # says; 24 and 64 are the default of both.
+  # dropped: --iface "eth2": of a node that has not "eth1". Give its block an
+  # `underlay`.
+  # dropped: --iface "$(NODE_IP)": a node's address. Without `underlay` a node
+  # uses the interface that holds the one in its `addresses`.
+  # dropped: --iface-can-reach "192.0.2.1": flannel comes to it last.
+  # dropped: --public-ip "$(NODE_IP)": each node's own, in its `addresses`.
+  # dropped: --ip-blackhole-route: polder makes no such route.
+  # dropped: --public-ipv6: the value comes from elsewhere.
+  # dropped: --v: about how flanneld runs.
+  # dropped: the containers "kube-network-policies" beside flanneld. polder
+  # enforces NetworkPolicies itself: see kubernetes_manifests.
+  pod_cidrs = ["10.244.0.0/16"]
+
+  # dropped: of the delegate in cni-conf.json: "mtu", "promiscMode".
+  # dropped: cni-conf.json. polder writes no CNI configuration;
+  # docs/flannel.md has one for new pods.
+  bridge {
+    name         = "br-pods"
+    hairpin_mode = false
+  }
+
+  backend "host-gw" {}
+
+  # --iptables-forward-rules=false: polder accepts nothing in FORWARD either.
+  masquerade {
+    random_fully = false
+  }
+
+  underlay {
+    interface = "eth1"
+  }
+}
+
+# Nodes are not in flannel's configuration. Each needs a block such as this,
+# with its hostname, flannel's public IP, and the base of FLANNEL_SUBNET in
+# /run/flannel/subnet.env:
+#   node "n1" {
+#     addresses = ["192.0.2.11/24"]
+#     subnets   = ["10.244.1.0/24"]
+#   }
+# `polder import flannel` without a file, on a node, writes its block and
+# those of the nodes it knows.
