@@ -34,6 +34,9 @@ func (*Reader) Counters(context.Context, TableID) (map[string]CounterValue, erro
 // ForeignDrops fails.
 func (*Reader) ForeignDrops(context.Context) ([]ForeignDrop, error) { return nil, errNotLinux }
 
+// ChainNames fails.
+func (*Reader) ChainNames() (map[TableID][]string, error) { return nil, errNotLinux }
+
 // Writer commits plans, on Linux.
 type Writer struct{}
 

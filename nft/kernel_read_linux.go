@@ -299,6 +299,17 @@ func (r *Reader) elements(id TableID, s *Set, count int) error {
 	return err
 }
 
+// ChainNames lists the chains of all tables, whose ever they are. It is one look:
+// another one may show what a commit changes meanwhile.
+func (r *Reader) ChainNames() (map[TableID][]string, error) {
+	names := map[TableID][]string{}
+	err := r.chains("", func(id TableID, c Chain) { names[id] = append(names[id], c.Name) })
+	if err != nil && !torn(err) {
+		return nil, fmt.Errorf("reading nftables: %w", err)
+	}
+	return names, nil
+}
+
 // ForeignDrops finds the base chains outside our tables that drop by default
 // at the hooks that pod traffic passes. Tables of the iptables-nft commands are
 // among them; those of the older iptables-legacy are not in nftables.

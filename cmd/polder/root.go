@@ -129,6 +129,8 @@ runs. Objects that are not polder's are never changed.`,
 		newPolicyCommand(a),
 		newFmtCommand(a),
 		newNodeCommand(a),
+		newImportCommand(a),
+		newMigrateCommand(a),
 		newLabCommand(a),
 		newVersionCommand(a),
 	)

@@ -125,7 +125,7 @@ func (r *configReader) family(f spec.Family) {
 	m, there := r.whole.get(name)
 	if !r.enabled.Get(f) {
 		if there && m.kind != null {
-			r.forget(m.at, "%s: Enable%s is not true.", name, family(f))
+			r.forget(m.at, "%s: Enable%s is not true.", name, familyName(f))
 		}
 		return
 	}
@@ -139,7 +139,7 @@ func (r *configReader) family(f spec.Family) {
 	}
 	cidr, err := netip.ParsePrefix(text)
 	if err != nil || spec.FamilyOf(cidr.Addr()) != f || cidr.Addr().Is4In6() {
-		r.fail(m.span, "Unsuitable pod network", "%s: %q is no %s CIDR. For example: %q", name, text, family(f), exampleCIDR(f))
+		r.fail(m.span, "Unsuitable pod network", "%s: %q is no %s CIDR. For example: %q", name, text, familyName(f), exampleCIDR(f))
 		return
 	}
 	if masked := cidr.Masked(); masked != cidr {
@@ -330,7 +330,7 @@ func (r *configReader) number(in value, name string, low, high int, example stri
 	return m, n, true
 }
 
-func family(f spec.Family) string {
+func familyName(f spec.Family) string {
 	if f == spec.IPv6 {
 		return "IPv6"
 	}

@@ -1,0 +1,189 @@
+package view
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/reconcile"
+)
+
+// Verdict is what a switch to polder comes to.
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictClean    Verdict = "clean"     // marks and additions, nothing else
+	VerdictDisturbs Verdict = "disturbs"  // something that carries traffic is changed or lost
+	VerdictConflict Verdict = "conflicts" // something is in the way
+	VerdictNothing  Verdict = "nothing"   // nothing of flannel's is taken over
+)
+
+// Migration is what a switch from flannel would do on a node, as `migrate check
+// --json` prints it: a plan by what its changes mean to traffic, and what of
+// flannel's no plan is about.
+type Migration struct {
+	FormatVersion string `json:"format_version"`
+	Type          string `json:"type"` // "migration"
+	// PlanID is that of the plan behind it.
+	PlanID  string  `json:"plan_id,omitempty"`
+	Node    string  `json:"node"`
+	Verdict Verdict `json:"verdict"`
+
+	Adopted  []change.Change   `json:"adopted"`  // get polder's mark
+	Added    []change.Change   `json:"added"`    // beside what is there
+	Enforced []change.Change   `json:"enforced"` // policies that come into force
+	Switches []change.Change   `json:"switches"` // sysctls that get another value
+	Disturbs []change.Change   `json:"disturbs"` // what carries traffic, changed or lost
+	Conflict []change.Conflict `json:"conflicts"`
+	Warnings []string          `json:"warnings"`
+	Flannel  flannel.Remains   `json:"flannel"`
+}
+
+// NewMigration is the model of a plan that takes a node over from flannel.
+func NewMigration(p *reconcile.Plan, remains flannel.Remains) Migration {
+	m := Migration{
+		FormatVersion: FormatVersion, Type: "migration", PlanID: p.ID(), Node: p.Node,
+		Conflict: orEmpty(p.Conflicts), Warnings: orEmpty(p.Warnings), Flannel: remains,
+	}
+	m.Flannel.Processes, m.Flannel.Rules, m.Flannel.Routes = orEmpty(remains.Processes), orEmpty(remains.Rules), orEmpty(remains.Routes)
+	for _, c := range p.Changes {
+		list := m.of(c)
+		*list = append(*list, c)
+	}
+	m.Adopted, m.Added, m.Enforced = orEmpty(m.Adopted), orEmpty(m.Added), orEmpty(m.Enforced)
+	m.Switches, m.Disturbs = orEmpty(m.Switches), orEmpty(m.Disturbs)
+	switch {
+	case len(m.Conflict) > 0:
+		m.Verdict = VerdictConflict
+	case len(m.Disturbs) > 0:
+		m.Verdict = VerdictDisturbs
+	case len(m.Adopted) == 0:
+		m.Verdict = VerdictNothing
+	default:
+		m.Verdict = VerdictClean
+	}
+	return m
+}
+
+// of is the list that a change belongs to. What is not known to be harmless
+// disturbs.
+func (m *Migration) of(c change.Change) *[]change.Change {
+	switch c.Kind {
+	case "policy", "networkpolicy", "isolation", "members":
+		return &m.Enforced
+	case "table", "chain", "set", "map", "counter":
+		return &m.Added // of polder's own tables
+	case "sysctl":
+		return &m.Switches
+	}
+	switch c.Action {
+	case change.Adopt:
+		return &m.Adopted
+	case change.Create:
+		return &m.Added
+	case change.Update, change.Replace, change.Delete, change.Release:
+	}
+	return &m.Disturbs
+}
+
+// WriteText renders the check: the verdict, why, what is done otherwise, and
+// what stays of flannel's.
+func (m Migration) WriteText(w io.Writer, t Text) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s\n", m.verdict(t))
+	m.list(&b, t, "Would be changed or lost, with the packets that need it:", m.Disturbs)
+	if gone := m.unknownNodes(); gone > 0 {
+		b.WriteString("      Routes that go lead to nodes that the spec has not. Add them to it, or, where the\n      nodes are gone, this is what flannel left behind.\n")
+	}
+	writeConflicts(&b, t, m.Conflict)
+	m.list(&b, t, "Would be adopted, by a mark and nothing else:", m.Adopted)
+	m.list(&b, t, "Would be added beside what is there:", m.Added)
+	m.list(&b, t, "Would be set on the host:", m.Switches)
+	m.list(&b, t, "Would be enforced, as the spec says:", m.Enforced)
+	m.writeFlannel(&b, t)
+	writeWarnings(&b, t, m.Warnings)
+	return flush(w, &b)
+}
+
+func (m Migration) verdict(t Text) string {
+	done := fmt.Sprintf("%s adopted, %d added", count(len(m.Adopted), "object"), len(m.Added))
+	switch m.Verdict {
+	case VerdictClean:
+		return t.good("Clean.") + fmt.Sprintf(" Node %s can be switched without losing a packet: %s, nothing changed, nothing lost.", m.Node, done)
+	case VerdictConflict:
+		return t.bad("Not yet.") + fmt.Sprintf(" On node %s %s in the way, and polder would leave out what needs its place.", m.Node, isAre(len(m.Conflict), "object"))
+	case VerdictDisturbs:
+		return t.bad("Not clean.") + fmt.Sprintf(" Switching node %s would change or remove %s that may carry traffic.", m.Node, count(len(m.Disturbs), "object"))
+	case VerdictNothing:
+	}
+	if len(m.Added)+len(m.Switches)+len(m.Enforced) == 0 {
+		return t.good("Nothing to switch.") + fmt.Sprintf(" Node %s matches the spec.", m.Node)
+	}
+	return t.good("Nothing to switch.") + fmt.Sprintf(" On node %s nothing is there that polder would take over: it makes its network anew.", m.Node)
+}
+
+func isAre(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " is"
+	}
+	return count(n, noun) + " are"
+}
+
+// unknownNodes counts the routes that go.
+func (m Migration) unknownNodes() (n int) {
+	for _, c := range m.Disturbs {
+		if c.Kind == "route" && c.Action == change.Delete {
+			n++
+		}
+	}
+	return n
+}
+
+// list shows changes in one line each, the first few of a kind.
+func (m Migration) list(b *bytes.Buffer, t Text, title string, changes []change.Change) {
+	shown, hidden := map[group]int{}, 0
+	for _, c := range changes {
+		if c.Detail && !t.Verbose {
+			continue
+		}
+		if len(shown) == 0 {
+			fmt.Fprintf(b, "\n%s\n", t.bold(title))
+		}
+		g := group{c.Action, c.Kind}
+		if shown[g]++; shown[g] > shownOfKind && !t.Verbose {
+			hidden++
+			continue
+		}
+		fmt.Fprintf(b, "  %s\n", brief(t, c))
+	}
+	if hidden > 0 {
+		fmt.Fprintf(b, "  %s\n", t.faint(fmt.Sprintf("... and %d more; --verbose shows all", hidden)))
+	}
+}
+
+// writeFlannel says what stays of flannel's, and what to do about it.
+func (m Migration) writeFlannel(b *bytes.Buffer, t Text) {
+	f := m.Flannel
+	if len(f.Processes)+len(f.Rules)+len(f.Routes) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n", t.bold("Stays of flannel's:"))
+	for _, p := range f.Processes {
+		fmt.Fprintf(b, "  %s is running, pid %d. End it %s.\n", p.Program, p.PID, p.Remedy)
+	}
+	for _, r := range f.Routes {
+		fmt.Fprintf(b, "  route %s, to a node that the spec has not\n", r)
+	}
+	var remedies []string
+	for _, r := range f.Rules {
+		fmt.Fprintf(b, "  %s, which %s\n", r.Name, r.Does)
+		remedies = append(remedies, r.Remedy...)
+	}
+	if len(remedies) > 0 {
+		fmt.Fprintf(b, "\n  Its rules are in nobody's way. After the switch these commands remove them:\n\n    %s\n", strings.Join(remedies, "\n    "))
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/reconcile"
+)
+
+func newMigrateCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "migrate",
+		Short:   "Look before a node is taken over from flannel",
+		Long:    `migrate is about nodes whose network another program has made.`,
+		Example: `  polder migrate check`,
+		Args:    subcommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newMigrateCheckCommand(a))
+	return cmd
+}
+
+func newMigrateCheckCommand(a *app) *cobra.Command {
+	var asJSON, verbose bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Say what switching this node from flannel to polder would do",
+		Long: `check makes the plan that apply would carry out here, and says what it means to
+traffic: what is adopted as it is, what is added beside it, what would be changed
+or lost, and what stays of flannel's with the commands that remove it. flannel may
+run on meanwhile. Nothing is written.
+
+The exit status is 0 when the switch changes and loses nothing, 2 when it would,
+and 1 on errors and when something is in the way, as that of plan.`,
+		Example: `  polder migrate check
+  polder migrate check --spec edge.hcl --node n1
+  polder migrate check --json | jq .verdict`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			options, err := a.options()
+			if err != nil {
+				return err
+			}
+			planner, err := reconcile.Open(options)
+			if err != nil {
+				return err
+			}
+			defer closing(planner, &err)
+			plan, err := planner.Plan(cmd.Context(), reconcile.ModeApply)
+			if err != nil {
+				return err
+			}
+			remains, err := flannel.Remaining(cmd.Context(), options.Spec)
+			if err != nil {
+				return err
+			}
+			model := view.NewMigration(plan, *remains)
+			if err := a.show(model, asJSON, verbose); err != nil {
+				return err
+			}
+			switch model.Verdict {
+			case view.VerdictConflict:
+				return exitError
+			case view.VerdictDisturbs:
+				return exitChanges
+			case view.VerdictClean, view.VerdictNothing:
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print the check as one line of JSON")
+	flags.BoolVarP(&verbose, "verbose", "v", false, "show every change of long lists")
+	return cmd
+}

@@ -1,0 +1,46 @@
+package flannel
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// processes are those that run flannel in this network namespace. flanneld has
+// no lock and no socket that tells of it: VXLAN's is the kernel's.
+func processes() ([]Process, error) {
+	here, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	comms, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return nil, err
+	}
+	_, err = os.Stat(EnvFile)
+	wrote := err == nil
+	var found []Process
+	for _, file := range comms {
+		comm, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		remedy := remedyFor(string(bytes.TrimSpace(comm)), wrote)
+		if remedy == "" {
+			continue
+		}
+		dir := filepath.Dir(file)
+		// Where that is not to be seen, it may be here.
+		if there, err := os.Readlink(dir + "/ns/net"); err == nil && there != here {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		found = append(found, Process{pid, strings.TrimSpace(string(comm)), remedy})
+	}
+	return found, nil
+}
