@@ -19,7 +19,10 @@ import (
 type Remains struct {
 	Processes []Process `json:"processes"`
 	Rules     []Rules   `json:"rules"`
-	Routes    []string  `json:"routes"` // to pods of nodes that the spec has not
+	// Routes lead to pods of nodes that the spec has not. They stay, and
+	// polder's guard drops what comes from there.
+	Routes []string `json:"routes"`
+	Notes  []string `json:"notes"`
 }
 
 // Process is a program that runs flannel here.
@@ -32,8 +35,10 @@ type Process struct {
 // Rules are some of flannel's, by their table or chain.
 type Rules struct {
 	Name   string   `json:"name"`   // "table ip flannel-ipv4", "chain ip nat FLANNEL-POSTRTG"
-	Does   string   `json:"does"`   // what they do
+	Does   string   `json:"does"`   // "masquerades"
 	Remedy []string `json:"remedy"` // the commands that remove them
+
+	masquerades bool
 }
 
 // Remaining looks at the node that the calling thread's network namespace is of.
@@ -49,6 +54,12 @@ func Remaining(ctx context.Context, sp *spec.Spec) (*Remains, error) {
 	}
 	if r.Routes, err = remainingRoutes(ctx, sp); err != nil {
 		return nil, fmt.Errorf("looking for flannel's routes: %w", err)
+	}
+	if n := sp.Network; n != nil && n.Masquerade == nil && slices.ContainsFunc(r.Rules, func(r Rules) bool { return r.masquerades }) {
+		r.Notes = append(r.Notes, "flannel masquerades, and the spec has no masquerade block: without flannel's rules pods reach the outside with their own addresses")
+	}
+	if tables := legacyTables(); len(tables) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("iptables-legacy has the tables %s, into which polder does not see: `iptables-legacy-save | grep FLANNEL` says whether rules of flannel's are in them", strings.Join(tables, ", ")))
 	}
 	return &r, nil
 }
@@ -71,7 +82,7 @@ func remainingRules() (_ []Rules, err error) {
 func rulesOf(chains map[nft.TableID][]string) (found []Rules) {
 	for _, id := range slices.SortedFunc(maps.Keys(chains), func(a, b nft.TableID) int { return strings.Compare(a.String(), b.String()) }) {
 		if id.Name == "flannel-ipv4" || id.Name == "flannel-ipv6" {
-			found = append(found, Rules{"table " + id.String(), "masquerades, and accepts in forward", []string{"nft delete table " + id.String()}})
+			found = append(found, Rules{"table " + id.String(), "masquerades, and accepts in forward", []string{"nft delete table " + id.String()}, slices.Contains(chains[id], "postrtg")})
 			continue
 		}
 		program := "iptables"
@@ -85,13 +96,13 @@ func rulesOf(chains map[nft.TableID][]string) (found []Rules) {
 					program + ` -t nat -D POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG`,
 					program + " -t nat -F FLANNEL-POSTRTG",
 					program + " -t nat -X FLANNEL-POSTRTG",
-				}})
+				}, true})
 			case chain == "FLANNEL-FWD" && id.Name == "filter":
 				found = append(found, Rules{name, "accepts pod traffic in FORWARD", []string{
 					program + ` -D FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD`,
 					program + " -F FLANNEL-FWD",
 					program + " -X FLANNEL-FWD",
-				}})
+				}, false})
 			}
 		}
 	}

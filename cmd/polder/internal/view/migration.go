@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/poldernet/polder/internal/change"
@@ -49,7 +50,8 @@ func NewMigration(p *reconcile.Plan, remains flannel.Remains) Migration {
 		FormatVersion: FormatVersion, Type: "migration", PlanID: p.ID(), Node: p.Node,
 		Conflict: orEmpty(p.Conflicts), Warnings: orEmpty(p.Warnings), Flannel: remains,
 	}
-	m.Flannel.Processes, m.Flannel.Rules, m.Flannel.Routes = orEmpty(remains.Processes), orEmpty(remains.Rules), orEmpty(remains.Routes)
+	m.Flannel.Processes, m.Flannel.Rules = orEmpty(remains.Processes), orEmpty(remains.Rules)
+	m.Flannel.Routes, m.Flannel.Notes = orEmpty(remains.Routes), orEmpty(remains.Notes)
 	for _, c := range p.Changes {
 		list := m.of(c)
 		*list = append(*list, c)
@@ -59,7 +61,7 @@ func NewMigration(p *reconcile.Plan, remains flannel.Remains) Migration {
 	switch {
 	case len(m.Conflict) > 0:
 		m.Verdict = VerdictConflict
-	case len(m.Disturbs) > 0:
+	case len(m.Disturbs)+len(m.Flannel.Routes) > 0:
 		m.Verdict = VerdictDisturbs
 	case len(m.Adopted) == 0:
 		m.Verdict = VerdictNothing
@@ -95,10 +97,7 @@ func (m *Migration) of(c change.Change) *[]change.Change {
 func (m Migration) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n", m.verdict(t))
-	m.list(&b, t, "Would be changed or lost, with the packets that need it:", m.Disturbs)
-	if gone := m.unknownNodes(); gone > 0 {
-		b.WriteString("      Routes that go lead to nodes that the spec has not. Add them to it, or, where the\n      nodes are gone, this is what flannel left behind.\n")
-	}
+	m.writeDisturbs(&b, t)
 	writeConflicts(&b, t, m.Conflict)
 	m.list(&b, t, "Would be adopted, by a mark and nothing else:", m.Adopted)
 	m.list(&b, t, "Would be added beside what is there:", m.Added)
@@ -110,14 +109,20 @@ func (m Migration) WriteText(w io.Writer, t Text) error {
 }
 
 func (m Migration) verdict(t Text) string {
-	done := fmt.Sprintf("%s adopted, %d added", count(len(m.Adopted), "object"), len(m.Added))
+	added := 0
+	for _, c := range m.Added {
+		if !c.Detail {
+			added++
+		}
+	}
+	done := fmt.Sprintf("%s adopted, %d added", count(len(m.Adopted), "object"), added)
 	switch m.Verdict {
 	case VerdictClean:
 		return t.good("Clean.") + fmt.Sprintf(" Node %s can be switched without losing a packet: %s, nothing changed, nothing lost.", m.Node, done)
 	case VerdictConflict:
 		return t.bad("Not yet.") + fmt.Sprintf(" On node %s %s in the way, and polder would leave out what needs its place.", m.Node, isAre(len(m.Conflict), "object"))
 	case VerdictDisturbs:
-		return t.bad("Not clean.") + fmt.Sprintf(" Switching node %s would change or remove %s that may carry traffic.", m.Node, count(len(m.Disturbs), "object"))
+		return t.bad("Not clean.") + fmt.Sprintf(" Switching node %s would change or cut off %s that may carry traffic.", m.Node, count(len(m.Disturbs)+len(m.Flannel.Routes), "object"))
 	case VerdictNothing:
 	}
 	if len(m.Added)+len(m.Switches)+len(m.Enforced) == 0 {
@@ -133,14 +138,19 @@ func isAre(n int, noun string) string {
 	return count(n, noun) + " are"
 }
 
-// unknownNodes counts the routes that go.
-func (m Migration) unknownNodes() (n int) {
-	for _, c := range m.Disturbs {
-		if c.Kind == "route" && c.Action == change.Delete {
-			n++
+// writeDisturbs says what is lost, and whose it may be.
+func (m Migration) writeDisturbs(b *bytes.Buffer, t Text) {
+	m.list(b, t, "Would be changed or lost, with the packets that need it:", m.Disturbs)
+	if len(m.Flannel.Routes) > 0 {
+		fmt.Fprintf(b, "\n%s\n", t.bold("Would stay, while polder drops what comes from there:"))
+		for _, r := range m.Flannel.Routes {
+			fmt.Fprintf(b, "  route %s\n", r)
 		}
 	}
-	return n
+	goes := func(c change.Change) bool { return c.Kind == "route" && c.Action == change.Delete }
+	if len(m.Flannel.Routes) > 0 || slices.ContainsFunc(m.Disturbs, goes) {
+		b.WriteString("\n  These routes lead to nodes that the spec has not. Add the nodes, or, where they are\n  gone, remove what flannel left of them.\n")
+	}
 }
 
 // list shows changes in one line each, the first few of a kind.
@@ -168,15 +178,12 @@ func (m Migration) list(b *bytes.Buffer, t Text, title string, changes []change.
 // writeFlannel says what stays of flannel's, and what to do about it.
 func (m Migration) writeFlannel(b *bytes.Buffer, t Text) {
 	f := m.Flannel
-	if len(f.Processes)+len(f.Rules)+len(f.Routes) == 0 {
+	if len(f.Processes)+len(f.Rules)+len(f.Notes) == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s\n", t.bold("Stays of flannel's:"))
 	for _, p := range f.Processes {
 		fmt.Fprintf(b, "  %s is running, pid %d. End it %s.\n", p.Program, p.PID, p.Remedy)
-	}
-	for _, r := range f.Routes {
-		fmt.Fprintf(b, "  route %s, to a node that the spec has not\n", r)
 	}
 	var remedies []string
 	for _, r := range f.Rules {
@@ -185,5 +192,8 @@ func (m Migration) writeFlannel(b *bytes.Buffer, t Text) {
 	}
 	if len(remedies) > 0 {
 		fmt.Fprintf(b, "\n  Its rules are in nobody's way. After the switch these commands remove them:\n\n    %s\n", strings.Join(remedies, "\n    "))
+	}
+	for _, note := range f.Notes {
+		fmt.Fprintf(b, "\n  Note: %s.\n", note)
 	}
 }

@@ -44,3 +44,16 @@ func processes() ([]Process, error) {
 	}
 	return found, nil
 }
+
+// legacyTables are the tables that iptables-legacy has made in this network
+// namespace. nftables does not know them, and the kernel tells their rules to
+// no one but that program.
+func legacyTables() (tables []string) {
+	for _, file := range []string{"ip_tables_names", "ip6_tables_names"} {
+		// It is not there where the kernel has no such tables.
+		if names, err := os.ReadFile("/proc/thread-self/net/" + file); err == nil {
+			tables = append(tables, strings.Fields(string(names))...)
+		}
+	}
+	return tables
+}
