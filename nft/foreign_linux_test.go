@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -255,5 +256,23 @@ func TestSetThatGrowsIsReadWhole(t *testing.T) {
 	for _, n := range []int{30_000, 100_000} {
 		k.apply(big(n))
 		k.apply()
+	}
+}
+
+// The chains of others are listed by their tables, also those that iptables
+// makes.
+func TestChainNames(t *testing.T) {
+	k := newKernel(t)
+	k.nft("add table ip flannel-ipv4; add chain ip flannel-ipv4 postrtg; add chain ip flannel-ipv4 forward; add table ip6 empty")
+	k.apply(sample())
+	names, err := k.w.reader.ChainNames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names[TableID{IP, "flannel-ipv4"}]; !slices.Equal(got, []string{"postrtg", "forward"}) {
+		t.Errorf("ip flannel-ipv4 has %q", got)
+	}
+	if got := len(names[inetPolder]); got != len(sample().Chains) {
+		t.Errorf("inet polder has %q", names[inetPolder])
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
@@ -50,6 +51,9 @@ Nothing on the node is changed.`,
 			if live && len(args) > 0 {
 				return usageError{errors.New("--live is about this node, and not about a file"), cmd.CommandPath()}
 			}
+			if !clusterName.MatchString(cluster) {
+				return usageError{fmt.Errorf("--cluster %q: at most 63 of a-z, 0-9 and - are wanted, with no - at either end", cluster), cmd.CommandPath()}
+			}
 			text, err := a.importFlannel(cmd, args, cluster)
 			if err != nil {
 				return err
@@ -62,7 +66,7 @@ Nothing on the node is changed.`,
 				return err
 			}
 			dropped := bytes.Count(text, []byte("# dropped: "))
-			_, err = fmt.Fprintf(a.out, "Written to %s. Comments in it tell of %d things that were dropped.\n", output, dropped)
+			_, err = fmt.Fprintf(a.out, "Written to %s. Dropped: %d, as its comments tell.\n", output, dropped)
 			return err
 		},
 	}
@@ -72,6 +76,9 @@ Nothing on the node is changed.`,
 	flags.BoolVar(&live, "live", false, "look at this node, as without FILE")
 	return cmd
 }
+
+// clusterName is what a spec takes (RFC 1123, a label).
+var clusterName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 // importFlannel writes the spec of a file, or of this node. What is wrong with
 // it has been printed.
