@@ -138,7 +138,7 @@ func (n *network) takeOver(node string, flannel *peers.Flannel, c takeOver) {
 	}
 	for _, command := range commands(n.t, "polder") {
 		switch command {
-		case "polder plan":
+		case "polder migrate check": // which says what the plan is
 			n.expectTakeOver(n.plan(node, n.spec, reconcile.ModeApply), c)
 		case "systemctl disable --now flanneld":
 			flannel.Stop(node)

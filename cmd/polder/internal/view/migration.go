@@ -87,9 +87,18 @@ func (m *Migration) of(c change.Change) *[]change.Change {
 		return &m.Adopted
 	case change.Create:
 		return &m.Added
-	case change.Update, change.Replace, change.Delete, change.Release:
+	case change.Update:
+		if joins(c) {
+			return &m.Added
+		}
+	case change.Replace, change.Delete, change.Release:
 	}
 	return &m.Disturbs
+}
+
+// joins says that a change makes a link that is on no bridge a port of one.
+func joins(c change.Change) bool {
+	return c.Kind == "port" && slices.ContainsFunc(c.Attrs, func(a change.Attr) bool { return a.Name == "master" && a.Before == "" })
 }
 
 // WriteText renders the check: the verdict, why, what is done otherwise, and
