@@ -40,6 +40,13 @@ func Load(path string, in Inputs) (*Config, hcl.Diagnostics) {
 	return build(path, in, sources, r, demandSubnets)
 }
 
+// LoadText is Load for a text that is in no file yet. It reads no other file either.
+func LoadText(name string, text []byte) (*Config, hcl.Diagnostics) {
+	r := newReader()
+	r.closed = true
+	return build(name, Inputs{}, []source{{name, text}}, r, demandSubnets)
+}
+
 // Path is what Load was given.
 func (c *Config) Path() string { return c.path }
 

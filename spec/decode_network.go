@@ -50,7 +50,7 @@ func (s *section) podRanges(n *networkDecl) {
 	}
 	var cidrs PerFamily[netip.Prefix]
 	for _, v := range list {
-		cidr, err := parsePodCIDR(v.AsString())
+		cidr, err := ParsePodCIDR(v.AsString())
 		if err != nil {
 			s.report(v.problem("Unsuitable pod CIDR", "%q is no CIDR for pods: %s.", v.AsString(), err))
 			n.ranges = false

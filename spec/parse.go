@@ -71,8 +71,8 @@ func parseCIDR(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// parsePodCIDR reads a prefix that pods can have addresses of.
-func parsePodCIDR(s string) (netip.Prefix, error) {
+// ParsePodCIDR reads a prefix that pods can have addresses of.
+func ParsePodCIDR(s string) (netip.Prefix, error) {
 	p, err := parseCIDR(s)
 	if err != nil {
 		return p, err

@@ -146,6 +146,10 @@ func (r *configReader) family(f spec.Family) {
 		r.forget(m.at, "%s %s has bits behind its prefix length; flannel takes %s.", name, cidr, masked)
 		cidr = masked
 	}
+	if _, err := spec.ParsePodCIDR(cidr.String()); err != nil {
+		r.fail(m.span, "Unsuitable pod network", "%s %s is not for pods: %s.", name, cidr, err)
+		return
+	}
 	p.cidr = cidr
 	usual, longest := 24, 30
 	if f == spec.IPv6 {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/zclconf/go-cty/cty"
 
@@ -104,6 +105,25 @@ func (d *draft) hcl() []byte {
 		w.comment(note)
 	}
 	return hclwrite.Format([]byte(w.String()))
+}
+
+// finish writes the spec, if it is a valid one. What no spec can say and was not
+// found before is said of the document as a whole.
+func (d *document) finish(out *draft) ([]byte, hcl.Diagnostics) {
+	if d.diags.HasErrors() {
+		return nil, d.diags
+	}
+	text := out.hcl()
+	_, diags := spec.LoadText("imported.hcl", text)
+	for _, diag := range diags {
+		if diag.Severity == hcl.DiagError {
+			d.fail(d.between(0, 0), diag.Summary, "No spec can say what this comes to. %s", diag.Detail)
+		}
+	}
+	if d.diags.HasErrors() {
+		return nil, d.diags
+	}
+	return text, d.diags
 }
 
 // writer writes lines; hclwrite indents them.

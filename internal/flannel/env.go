@@ -43,6 +43,9 @@ func (d *document) env() env {
 			case err != nil || spec.FamilyOf(p.Addr()) != family || p.Addr().Is4In6():
 				d.fail(at, "Unsuitable CIDR", "%s: %q is no %s CIDR.", key, text, familyName(family))
 			case what == "NETWORK":
+				if _, err := spec.ParsePodCIDR(p.Masked().String()); err != nil {
+					d.fail(at, "Unsuitable pod network", "%s: %s is not for pods: %s.", key, p.Masked(), err)
+				}
 				e.network.Set(family, p.Masked())
 			default:
 				e.subnet.Set(family, p.Masked())

@@ -36,7 +36,7 @@ func Import(name string, text []byte, cluster string) ([]byte, hcl.Diagnostics) 
 	if d.diags.HasErrors() {
 		return nil, d.diags
 	}
-	return found.draft(name, cluster).hcl(), d.diags
+	return d.finish(found.draft(name, cluster))
 }
 
 // isConfig says that a text is a net-conf.json and no Kubernetes object. What

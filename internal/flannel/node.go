@@ -124,10 +124,7 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	}
 	r.ownNode()
 	r.otherNodes()
-	if r.diags.HasErrors() {
-		return nil, r.diags
-	}
-	return r.out.hcl(), r.diags
+	return r.finish(&r.out)
 }
 
 // findVTEP finds the device that has the base of the node's subnet.
