@@ -43,9 +43,10 @@ import (
 type Plan struct {
 	Prepare, Switch, Retire Stage
 
-	before Ruleset // what was observed
-	tell   []func() []change.Change
-	then   *Plan // what comes after it; nil: nothing
+	before  Ruleset // what was observed
+	tell    []func() []change.Change
+	then    *Plan // what comes after it; nil: nothing
+	settled bool  // it begins when packets that are on their way are gone
 }
 
 // Empty says that there is nothing to do.
@@ -66,7 +67,7 @@ func (p *Plan) Changes() []change.Change {
 
 // stages lists the stages in order, with their names.
 func (p *Plan) stages() []namedStage {
-	list := []namedStage{{"prepare", p.Prepare}, {"switch", p.Switch}, {"retire", p.Retire}}
+	list := []namedStage{{"prepare", p.Prepare, p.settled}, {"switch", p.Switch, false}, {"retire", p.Retire, false}}
 	if p.then != nil {
 		list = append(list, p.then.stages()...)
 	}
@@ -76,6 +77,7 @@ func (p *Plan) stages() []namedStage {
 type namedStage struct {
 	name string
 	Stage
+	settled bool
 }
 
 // String is the plan as an nft(8) script, stage by stage.
@@ -105,8 +107,11 @@ func (s Stage) String() string {
 }
 
 // waits says that the stage begins when packets that are on their way are gone: it
-// takes away what they would miss.
+// takes away what they would miss, or is to begin then.
 func (s namedStage) waits() bool {
+	if s.settled {
+		return true
+	}
 	if s.name != "retire" {
 		return false
 	}

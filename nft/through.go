@@ -15,3 +15,11 @@ func Through(observed Ruleset, stops ...Ruleset) *Plan {
 	}
 	return first
 }
+
+// Settled is Through, with a wait behind the first stop until no packet runs the
+// rules from before it any more.
+func Settled(observed, first Ruleset, stops ...Ruleset) *Plan {
+	p := Through(observed, append([]Ruleset{first}, stops...)...)
+	p.then.settled = true
+	return p
+}
