@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/poldernet/polder/nft"
-	"github.com/poldernet/polder/policy/spoof"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -72,12 +71,6 @@ func (c *compiler) base() {
 
 // endpoints are the rules of the base chains about this node's endpoints.
 func (c *compiler) endpoints(found spec.PerFamily[lookups], forward, input, output *nft.Chain) {
-	if c.host.Bridge != "" {
-		// First of all: the bridge drops what has not been here.
-		name := nft.IfName(c.host.Bridge)
-		forward.Rules = slices.Insert(forward.Rules, 0, nft.NewRule("crossed the bridge by the inet family",
-			nft.IIFName().Is(name), nft.OIFName().Is(name), nft.SetMark(spoof.MarkFiltered)))
-	}
 	// A packet that conntrack does not know has no tuple: it is judged by its
 	// header. To the host's own packets that does not apply.
 	untuned := nft.NewRule("without a connection", nft.CTStateIn(nft.CTStateInvalid|nft.CTStateUntracked), nft.Do(nft.Jump(chainGuard)))

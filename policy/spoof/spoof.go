@@ -29,8 +29,8 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// MarkFiltered is the bit of the mark by which the filter in `inet polder` says
-// that it has seen a packet that crosses a bridge.
+// MarkFiltered is the bit of the mark by which `inet polder` says that it has
+// seen a packet that crosses a bridge.
 const MarkFiltered = 1 << 20
 
 // Host is what the rules need to know of the node beside the spec.
