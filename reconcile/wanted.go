@@ -114,10 +114,11 @@ func (v *view) bridge(isolated spec.PerFamily[[]netip.Addr]) spoof.Host {
 
 // plan is the way from what is observed.
 func (w *wanted) plan(observed nft.Ruleset) *nft.Plan {
-	if there := nft.Diff(w.ruleset, observed); there.Empty() || len(w.via) == 0 {
+	there := nft.Diff(w.ruleset, observed)
+	if there.Empty() {
 		return there
 	}
-	return nft.Through(observed, append(slices.Clip(w.via), w.ruleset)...)
+	return through(observed, append(slices.Clip(w.via), w.ruleset)...)
 }
 
 // inetTable is our table of the inet family, empty if it is not there.
