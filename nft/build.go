@@ -214,6 +214,16 @@ const ToHost Data = "\x00"
 // OIFName is the name of the interface that the packet leaves by.
 func OIFName() Field { return meta(MetaOIFName, 16) }
 
+// IIFKind and OIFKind are what ip-link(8) calls the type of the interface that
+// the packet came in by, and leaves by.
+func IIFKind() Field { return meta(MetaIIFKind, 16) }
+
+// OIFKind is described at IIFKind.
+func OIFKind() Field { return meta(MetaOIFKind, 16) }
+
+// KindBridge is the kind of a bridge.
+const KindBridge Data = "bridge\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
 func meta(key MetaKey, length int) Field {
 	return Field{length: length, load: func(r Register) Expr { return Meta{Key: key, Reg: r} }}
 }

@@ -42,6 +42,8 @@ const (
 	MetaNFProto  MetaKey = 15 // NFPROTO_IPV4 or _IPV6, 1 byte
 	MetaL4Proto  MetaKey = 16 // IPPROTO_*, 1 byte
 	MetaPktType  MetaKey = 19 // PACKET_*, 1 byte
+	MetaIIFKind  MetaKey = 26 // 16 bytes
+	MetaOIFKind  MetaKey = 27 // 16 bytes
 )
 
 // Meta loads a property of the packet.

@@ -44,6 +44,7 @@ func sample() Table {
 		NewRule("an echo", ICMPType(v4).Is(Data("\x08")), Saddr(v4).In("prefixes4"), Do(Accept)),
 		NewRule("an advertisement of ours", ICMPType(v6).Is(Data("\x88")), NDTarget().Is(addr("fd00::1")), Do(Accept)),
 		NewRule("family; 'as such' {", NFProto().Is(Proto(2)), Do(Drop)),
+		NewRule("bridges", IIFKind().Is(KindBridge), OIFKind().IsNot(KindBridge), Do(Drop)),
 		NewRule("dispatch of the whole", Concat(L4Proto()).Is(Proto(6)), Do(Jump("spare"))),
 	}
 	return Merge(Table{

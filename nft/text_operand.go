@@ -106,6 +106,10 @@ func metaOperand(key MetaKey) operand {
 		return operand{name: "iifname", format: interfaceText, length: 16}
 	case MetaOIFName:
 		return operand{name: "oifname", format: interfaceText, length: 16}
+	case MetaIIFKind:
+		return operand{name: "meta iifkind", format: interfaceText, length: 16}
+	case MetaOIFKind:
+		return operand{name: "meta oifkind", format: interfaceText, length: 16}
 	case MetaNFProto:
 		return operand{name: "meta nfproto", format: byteNames(map[uint64]string{2: "ipv4", 10: "ipv6"}), length: 1}
 	case MetaL4Proto:

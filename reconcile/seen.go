@@ -18,10 +18,11 @@ func through(observed nft.Ruleset, stops ...nft.Ruleset) *nft.Plan {
 	last := stops[len(stops)-1]
 	before, had := spoof.Seen(observed)
 	after, has := spoof.Seen(last)
-	if had && !has && spoof.Isolates(observed) && len(last) > 0 {
+	isolates := func(rs nft.Ruleset) bool { _, of := spoof.Isolated(rs); return len(of) > 0 }
+	if had && !has && isolates(observed) && len(last) > 0 {
 		stops = slices.Insert(slices.Clone(stops), len(stops)-1, marking(last, before))
 	}
-	if _, table := observed.Table(tables[0]); table && !had && has && spoof.Isolates(last) {
+	if _, table := observed.Table(tables[0]); table && !had && has && isolates(last) {
 		return nft.Settled(observed, marking(observed, after), stops...)
 	}
 	return nft.Through(observed, stops...)

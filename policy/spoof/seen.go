@@ -1,7 +1,9 @@
 package spoof
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/spec"
@@ -29,11 +31,21 @@ func Seen(rs nft.Ruleset) (nft.Chain, bool) {
 	return t.Chain(chainSeen)
 }
 
-// Isolates says that `bridge polder` drops what is not marked, of anybody.
-func Isolates(rs nft.Ruleset) bool {
+// Isolated are the isolated endpoints that `bridge polder` knows: their ports and
+// their addresses. An endpoint without an interface has no port.
+func Isolated(rs nft.Ruleset) (ports []string, addresses []netip.Addr) {
 	t, _ := rs.Table(Table)
-	return slices.ContainsFunc(spec.Families[:], func(f spec.Family) bool {
-		s, _ := t.Set(setSelected.Get(f))
-		return len(s.Elements) > 0
-	})
+	list, _ := t.Set(setIsolated)
+	for _, e := range list.Elements {
+		ports = append(ports, strings.TrimRight(string(e.Key), "\x00"))
+	}
+	for _, f := range spec.Families {
+		list, _ := t.Set(setSelected.Get(f))
+		for _, e := range list.Elements {
+			if a, ok := netip.AddrFromSlice([]byte(e.Key)); ok {
+				addresses = append(addresses, a)
+			}
+		}
+	}
+	return ports, addresses
 }
