@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/closed"
 )
 
 // ErrNothingKept says that no ruleset was in force when polder last ran, or that
@@ -29,6 +31,9 @@ type Booted struct {
 // is a spec, a link or an address. It names interfaces only by their names, and
 // touches nothing but the ruleset.
 //
+// Where that is not possible, the endpoints that it isolated are closed instead,
+// and the error says what has become of it.
+//
 // The error is ErrBusy while another polder has this network namespace, and
 // ErrNothingKept where there is nothing to load.
 func Boot(ctx context.Context, dir string) (_ *Booted, err error) {
@@ -37,10 +42,6 @@ func Boot(ctx context.Context, dir string) (_ *Booted, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	kept, err := keptRuleset(dir)
-	if err != nil {
-		return nil, err
-	}
 	reader, err := nft.OpenReader()
 	if err != nil {
 		return nil, err
@@ -51,10 +52,44 @@ func Boot(ctx context.Context, dir string) (_ *Booted, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, writer.Close()) }()
-	if err := enforce(ctx, kept.Ruleset, reader, writer); err != nil {
-		return nil, err
+	return boot(ctx, dir, reader, writer)
+}
+
+func boot(ctx context.Context, dir string, reader rulesetReader, writer rulesetWriter) (*Booted, error) {
+	kept, err := keptRuleset(dir)
+	if err == nil {
+		err = enforce(ctx, kept.Ruleset, reader, writer)
 	}
-	return kept, nil
+	if err == nil {
+		return kept, nil
+	}
+	instead, said := closing(dir)
+	switch {
+	case len(instead) == 0 && errors.Is(err, ErrNothingKept):
+		return nil, err
+	case len(instead) == 0:
+		return nil, fmt.Errorf("%w: %s", err, said)
+	case errors.Is(err, ErrNothingKept):
+		err = fmt.Errorf("%s is gone", rulesetFile(dir))
+	}
+	if failure := enforce(ctx, instead, reader, writer); failure != nil {
+		return nil, fmt.Errorf("%w; nor can isolated endpoints be closed: %w", err, failure)
+	}
+	return nil, fmt.Errorf("%w: %s", err, said)
+}
+
+// closing is what Boot loads where it cannot load the ruleset, and what there is
+// to say about that. It is empty where nobody was isolated.
+func closing(dir string) (rs nft.Ruleset, said string) {
+	b, err := os.ReadFile(closedFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "nothing was loaded; no endpoint was isolated"
+	}
+	w, wrong := closed.Unmarshal(b)
+	if err = cmp.Or(err, wrong); err != nil {
+		return closed.CompileAll(), fmt.Sprintf("who was isolated is not known either (%s: %v): until run or apply, nothing is forwarded from or to any bridge", closedFile(dir), err)
+	}
+	return w.Compile(), fmt.Sprintf("until run or apply, nothing is forwarded from or to the %d addresses of endpoints that were isolated", len(w.Addresses))
 }
 
 // enforce makes a ruleset of what is in the kernel, and reads it again.
@@ -77,6 +112,10 @@ func enforce(ctx context.Context, wanted nft.Ruleset, reader rulesetReader, writ
 
 func rulesetFile(dir string) string { return filepath.Join(dir, "last-ruleset.json") }
 
+// closedFile names those whom the ruleset isolates. It is there where it isolates
+// any.
+func closedFile(dir string) string { return filepath.Join(dir, "last-isolated.json") }
+
 // keptRuleset is the ruleset that keepRuleset wrote.
 func keptRuleset(dir string) (*Booted, error) {
 	file := rulesetFile(dir)
@@ -93,11 +132,11 @@ func keptRuleset(dir string) (*Booted, error) {
 	}
 	kept := &Booted{Kept: info.ModTime()}
 	if kept.Ruleset, err = nft.Unmarshal(b); err != nil {
-		return nil, fmt.Errorf("%s: %w: nothing was loaded; the next apply writes it anew", file, err)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	for _, t := range kept.Ruleset {
 		if !slices.Contains(tables, t.ID()) {
-			return nil, fmt.Errorf("%s: table %s is not polder's: nothing was loaded", file, t.ID())
+			return nil, fmt.Errorf("%s: table %s is not polder's", file, t.ID())
 		}
 	}
 	return kept, nil
@@ -107,29 +146,43 @@ func keptRuleset(dir string) (*Booted, error) {
 // power too. One without tables leaves no file. Where the file holds it already,
 // nothing is written.
 func keepRuleset(dir string, rs nft.Ruleset) error {
-	file := rulesetFile(dir)
-	if len(rs) == 0 {
-		for _, name := range []string{unfinished(file), file} {
-			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+	var isolated, whole []byte
+	var err error
+	if w := closed.Of(rs); !w.Empty() {
+		if isolated, err = w.Marshal(); err != nil {
+			return err
 		}
-	} else {
-		b, err := nft.Marshal(rs)
-		if err != nil {
+	}
+	if len(rs) > 0 {
+		if whole, err = nft.Marshal(rs); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
-		// A file that cannot be read is another one.
-		if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, b) {
-			if err := writeAtomically(file, b); err != nil {
+	}
+	// In this order: those whom a ruleset isolates are not left behind without it.
+	if err := keepFile(closedFile(dir), isolated); err != nil {
+		return err
+	}
+	return keepFile(rulesetFile(dir), whole)
+}
+
+// keepFile makes something what a file holds; nil: there is no file.
+func keepFile(file string, b []byte) error {
+	if b == nil {
+		for _, name := range []string{unfinished(file), file} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
+	} else if old, err := os.ReadFile(file); err != nil || !bytes.Equal(old, b) {
+		// A file that cannot be read is another one.
+		if err := writeAtomically(file, b); err != nil {
+			return err
+		}
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(file))
 }
 
 // syncDir makes sure that the names in a directory are on the disk. One that is

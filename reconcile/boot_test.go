@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/closed"
+	"github.com/poldernet/polder/policy/spoof"
+	"github.com/poldernet/polder/spec"
 )
 
 // onBootHost runs a test on a host whose daemon keeps the ruleset in force.
@@ -236,5 +240,97 @@ func TestKeptTwice(t *testing.T) {
 	keep(nil)
 	if _, err := keptRuleset(dir); !errors.Is(err, ErrNothingKept) {
 		t.Errorf("no ruleset gives %v", err)
+	}
+}
+
+// isolating is a ruleset in which an endpoint is isolated.
+func isolating() nft.Ruleset {
+	a := netip.MustParseAddr("10.244.1.5")
+	sp := &spec.Spec{Endpoints: []*spec.Endpoint{{Name: "a", Node: "n1", Interface: "veth1", Addresses: []netip.Addr{a}}}}
+	host := spoof.Host{Isolated: spec.PerFamily[[]netip.Addr]{IPv4: []netip.Addr{a}}}
+	return nft.Ruleset{spoof.CompileINet(sp, &spec.Node{Name: "n1"}), spoof.Compile(sp, &spec.Node{Name: "n1"}, host)}
+}
+
+// TestBootCloses: whatever keeps the ruleset from being loaded, who was isolated
+// is closed, and where that is not known, all who may have been; a host on which
+// nobody was stays as it is.
+func TestBootCloses(t *testing.T) {
+	free := nft.Ruleset{{Family: nft.INet, Name: nft.TableName, Counters: []string{"a"}}}
+	isolated := closed.Of(isolating())
+	if len(isolated.Ports) != 1 || isolated.Ports[0] != "veth1" || len(isolated.Addresses) != 1 {
+		t.Fatalf("isolated are %+v", isolated)
+	}
+	write := func(text string) func(string) error {
+		return func(file string) error { return os.WriteFile(file, []byte(text), 0o600) }
+	}
+	newer := func(file string) error {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(file, []byte(strings.Replace(string(b), `"version":1`, `"version":2`, 1)), 0o600)
+	}
+	obstacle := func(file string) error { return errors.Join(os.Remove(file), os.Mkdir(file, 0o700)) }
+	none := func(string) error { return nil }
+	for name, c := range map[string]struct {
+		kept    nft.Ruleset
+		refused bool // by the kernel, once
+		ruleset func(file string) error
+		closed  func(file string) error
+		says    string
+		want    nft.Ruleset
+	}{
+		"nothing is wrong":           {kept: isolating(), ruleset: none, closed: none, want: isolating()},
+		"damaged":                    {kept: isolating(), ruleset: write("x"), closed: none, says: "damaged", want: isolated.Compile()},
+		"empty":                      {kept: isolating(), ruleset: write(""), closed: none, says: "damaged", want: isolated.Compile()},
+		"newer":                      {kept: isolating(), ruleset: newer, closed: none, says: "of version 2", want: isolated.Compile()},
+		"gone":                       {kept: isolating(), ruleset: os.Remove, closed: none, says: "last-ruleset.json is gone", want: isolated.Compile()},
+		"unreadable":                 {kept: isolating(), ruleset: obstacle, closed: none, says: "is a directory", want: isolated.Compile()},
+		"refused":                    {kept: isolating(), refused: true, ruleset: none, closed: none, says: errRefused.Error(), want: isolated.Compile()},
+		"both damaged":               {kept: isolating(), ruleset: write("x"), closed: write("y"), says: "to any bridge", want: closed.CompileAll()},
+		"both newer":                 {kept: isolating(), ruleset: newer, closed: newer, says: "to any bridge", want: closed.CompileAll()},
+		"both unreadable":            {kept: isolating(), ruleset: obstacle, closed: obstacle, says: "to any bridge", want: closed.CompileAll()},
+		"damaged, nobody isolated":   {kept: free, ruleset: write("x"), closed: none, says: "nothing was loaded; no endpoint was isolated"},
+		"gone, nobody isolated":      {kept: free, ruleset: os.Remove, closed: none, says: "no ruleset is kept"},
+		"what isolates is no longer": {kept: append(isolating()[:0:0], free...), ruleset: newer, closed: none, says: "no endpoint was isolated"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, rs := range []nft.Ruleset{isolating(), c.kept} { // one after the other
+				if err := keepRuleset(dir, rs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(c.ruleset(rulesetFile(dir)), c.closed(closedFile(dir))); err != nil {
+				t.Fatal(err)
+			}
+			k := newFakeKernel()
+			if c.refused {
+				k.refusal = errRefused
+				k.refused[rulesKey] = 1
+			}
+			booted, err := boot(t.Context(), dir, fakeRuleset{k}, fakeRuleset{k})
+			if c.says == "" && (err != nil || booted == nil) || c.says != "" && (err == nil || booted != nil || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("it says %v, want %q", err, c.says)
+			}
+			now, _ := k.rules.Read(tables...)
+			if !nft.Diff(c.want, now).Empty() {
+				t.Errorf("it loaded\n%s\nnot\n%s", now, c.want)
+			}
+		})
+	}
+}
+
+// TestNobodyStaysClosed: who was isolated is forgotten with the ruleset.
+func TestNobodyStaysClosed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "polder")
+	for _, rs := range []nft.Ruleset{isolating(), nil} {
+		if err := keepRuleset(dir, rs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("there remain %v, %v", left, err)
 	}
 }

@@ -24,11 +24,17 @@ after it. It is run once, before the network comes up, by polder-boot.service. I
 reads no spec and touches no link, address or route; run or apply go on from
 there, and change of the rules what the spec has otherwise by then.
 
+Where the ruleset cannot be read or loaded, the endpoints that it isolated are
+closed instead: nothing is forwarded from or to them until run or apply. If it is
+not known either who they are, nothing is forwarded from or to any bridge. The
+node itself reaches everybody, and everybody it.
+
 run and apply keep the ruleset in the directory that --boot-dir names, which has
 to survive a reboot. destroy and release remove it from there.
 
 The exit status is 0 when the rules are in force, when none are kept, and when
-another polder is at work already, and 1 when they cannot be read or loaded.`,
+another polder is at work already, and 1 when they cannot be read or loaded,
+whatever was loaded instead.`,
 		Example: `  polder boot --boot-dir /var/lib/polder`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
