@@ -19,8 +19,9 @@ type Flow struct {
 	// ICMP and ICMPv6.
 	Type, Code uint8
 	// FromInterface and ToInterface are the interfaces of nodes by which the
-	// flow leaves the one and enters the other; "": not known. They matter where
-	// a node has several host endpoints.
+	// flow leaves the one and enters the other; "": not known, but for what the
+	// spec says. They matter where a node has several host endpoints, or one that
+	// is not about all interfaces.
 	FromInterface, ToInterface string
 }
 
@@ -63,7 +64,7 @@ type Side struct {
 	Direction spec.Direction
 	Subject   Party
 	// Host is the host endpoint whose policies judge a node's flow. Assumed says
-	// that the flow's interface is not known and the node has several.
+	// that the flow's interface is not known, and another one may be none of it.
 	Host    *spec.HostEndpoint
 	Assumed bool
 

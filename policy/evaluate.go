@@ -67,7 +67,12 @@ func (m *Model) judgeHost(s *Side, f Flow, other Party) {
 	if s.Direction == spec.Ingress {
 		name, failsafes = f.ToInterface, func(h *spec.HostEndpoint) []spec.Service { return h.FailsafeInbound }
 	}
+	guess := false
+	if name == "" {
+		name, guess = m.vtep(f)
+	}
 	s.Host, s.Assumed = m.hostEndpoint(s.Subject.Node.Name, name)
+	s.Assumed = s.Assumed || guess && s.Host != nil
 	if s.Host == nil {
 		s.Reason = ReasonNoHostEndpoint
 		return
@@ -102,11 +107,70 @@ func (m *Model) hostEndpoint(node, name string) (h *spec.HostEndpoint, guess boo
 		return all[0], len(all) > 1
 	}
 	for _, h := range all {
-		if h.Interface == name || h.Interface == spec.AllInterfaces {
+		if h.Interface == name || h.Interface == spec.AllInterfaces && !m.isInside(name) {
 			return h, false
 		}
 	}
 	return nil, false
+}
+
+// isInside says that an interface is none that AllInterfaces stands for: it is
+// loopback, or leads to pods.
+func (m *Model) isInside(link string) bool {
+	if link == "lo" || link == m.spec.Enforcement.Bridge {
+		return true
+	}
+	n := m.spec.Network
+	return n != nil && n.Backend.Type == spec.VXLAN && slices.ContainsFunc(n.Pods, func(r spec.PodRange) bool {
+		return n.Backend.Device.Get(m.underlay.Get(r.Family())) == link
+	})
+}
+
+// vtep is the interface by which a flow leaves a node and enters another one
+// where VXLAN carries it in both directions: both ends are in the subnets of
+// nodes. With one end outside of these, such as a node's own address, answers and
+// what they answer go by different interfaces, and the other one judges. It is ""
+// where VXLAN does not carry it, and a guess where nodes that share a link do
+// without and the spec does not say whether these two share one.
+func (m *Model) vtep(f Flow) (name string, guess bool) {
+	from, to := m.home(f.From), m.home(f.To)
+	if from == nil || to == nil || from == to || m.spec.Network.Backend.Type != spec.VXLAN {
+		return "", false
+	}
+	backend := &m.spec.Network.Backend
+	pods := spec.FamilyOf(f.To)
+	underlay := m.underlay.Get(pods)
+	if backend.DirectRouting && underlay == pods {
+		a, _ := from.Address(underlay)
+		b, _ := to.Address(underlay)
+		switch {
+		case !a.Link.IsValid() || !b.Link.IsValid():
+			return "", true
+		case a.Link.Contains(b.Addr) && b.Link.Contains(a.Addr):
+			return "", false
+		}
+	}
+	return backend.Device.Get(underlay), false
+}
+
+// home is the node in whose subnet an address is, or nil.
+func (m *Model) home(a netip.Addr) *spec.Node {
+	if m.spec.Network == nil {
+		return nil
+	}
+	f := spec.FamilyOf(a)
+	r, ok := m.spec.Network.PodRange(f)
+	if !ok || !r.CIDR.Contains(a) {
+		return nil
+	}
+	n := m.nodes[netip.PrefixFrom(a, r.SubnetLen).Masked().Addr()] // by the VTEP's address
+	if n == nil {
+		return nil
+	}
+	if subnet, ok := n.Subnet(f); !ok || !subnet.Contains(a) {
+		return nil
+	}
+	return n
 }
 
 func wildcards(h *spec.HostEndpoint) int {

@@ -274,6 +274,71 @@ func TestHostEndpoints(t *testing.T) {
 	})
 }
 
+// TestWhichInterface: between the subnets of nodes the overlay decides by which
+// interface a flow leaves a node, and the host endpoint of all interfaces is not
+// about those that lead to pods.
+func TestWhichInterface(t *testing.T) {
+	const vtep = "polder.1"
+	all := &spec.HostEndpoint{Name: "all", Node: "n1", Interface: spec.AllInterfaces}
+	eth0 := &spec.HostEndpoint{Name: "eth0", Node: "n1", Interface: "eth0"}
+	named := &spec.HostEndpoint{Name: "vtep", Node: "n1", Interface: vtep}
+	vxlan := spec.Backend{Type: spec.VXLAN, Port: 8472, Device: spec.PerFamily[string]{IPv4: vtep, IPv6: "polder-v6.1"}}
+	direct := vxlan
+	direct.DirectRouting = true
+	const own, other = "192.0.2.11", "192.0.2.12"
+	tests := []struct {
+		name     string
+		backend  spec.Backend
+		links    [2]string // prefix lengths of the nodes' links; "": not given
+		hosts    []*spec.HostEndpoint
+		from, to string
+		link     string // of n1
+		want     string
+		assumed  bool
+	}{
+		{"to a pod", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", "", "", false},
+		{"from a pod", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.2.30", "10.244.1.1", "", "", false},
+		{"to the other node's bridge", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.1", "", "", false},
+		{"beside others", vxlan, [2]string{}, []*spec.HostEndpoint{all, eth0}, "10.244.1.0", "10.244.2.30", "", "", false},
+		{"the VTEP's own", vxlan, [2]string{}, []*spec.HostEndpoint{all, named}, "10.244.1.0", "10.244.2.30", "", "vtep", false},
+		{"answers come by the underlay", vxlan, [2]string{}, []*spec.HostEndpoint{all}, own, "10.244.2.30", "", "all", false},
+		{"between nodes", vxlan, [2]string{}, []*spec.HostEndpoint{all}, own, other, "", "all", false},
+		{"to an address in no subnet", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.77.1", "", "all", false},
+		{"plain routes", spec.Backend{Type: spec.HostGW}, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", "", "all", false},
+		{"direct, on one link", direct, [2]string{"24", "24"}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", "", "all", false},
+		{"direct, on two", direct, [2]string{"32", "32"}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", "", "", false},
+		{"direct, and nobody says", direct, [2]string{"24", ""}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", "", "all", true},
+		{"the interface is told", direct, [2]string{"24", ""}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.30", vtep, "", false},
+		{"the bridge", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "203.0.113.7", own, "cni0", "", false},
+		{"loopback", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "203.0.113.7", own, "lo", "", false},
+		{"a name of no VTEP", spec.Backend{Type: spec.HostGW, Device: vxlan.Device}, [2]string{}, []*spec.HostEndpoint{all}, "203.0.113.7", own, vtep, "all", false},
+	}
+	for _, test := range tests {
+		s := world(&spec.Policy{Kind: spec.KindPolicy, Name: "hosts", Tier: spec.DefaultTier, HostSelector: sel("all()"), Types: spec.Directions[:]})
+		s.HostEndpoints, s.Network.Backend, s.Enforcement.Bridge = test.hosts, test.backend, "cni0"
+		s.Network.Pods = []spec.PodRange{{CIDR: netip.MustParsePrefix("10.244.0.0/16"), SubnetLen: 24}}
+		for i, bits := range test.links {
+			if a := &s.Nodes[i].Addresses[0]; bits != "" {
+				a.Link = netip.MustParsePrefix(a.Addr.String() + "/" + bits)
+			}
+		}
+		f := flowTCP(netip.MustParseAddr(test.from), netip.MustParseAddr(test.to), 81)
+		f.FromInterface, f.ToInterface = test.link, test.link
+		d := model(t, s).Evaluate(f)
+		side := d.Sides[0]
+		if d.To.Node == s.Nodes[0] {
+			side = d.Sides[1]
+		}
+		got := ""
+		if side.Host != nil {
+			got = side.Host.Name
+		}
+		if got != test.want || side.Assumed != test.assumed || (side.Verdict == spec.Allow) != (got == "") {
+			t.Errorf("%s: %s by host endpoint %q (%s), assumed: %t", test.name, side.Verdict, got, side.Reason, side.Assumed)
+		}
+	}
+}
+
 // fataler is a testing.T or a rapid.T.
 type fataler interface {
 	Helper()

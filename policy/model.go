@@ -26,6 +26,7 @@ type Model struct {
 	nodes      map[netip.Addr]*spec.Node
 	namespaces map[string]selector.Labels
 	sets       map[string]*spec.NetworkSet
+	underlay   spec.PerFamily[spec.Family] // that carries the pods of a family
 }
 
 // tier is a tier with its policies, in order.
@@ -43,6 +44,9 @@ func New(sp *spec.Spec) (*Model, hcl.Diagnostics) {
 		nodes:      make(map[netip.Addr]*spec.Node, len(sp.Nodes)),
 		namespaces: make(map[string]selector.Labels),
 		sets:       make(map[string]*spec.NetworkSet, len(sp.NetworkSets)),
+	}
+	for _, f := range spec.Families {
+		m.underlay.Set(f, sp.UnderlayFamily(f))
 	}
 	for _, n := range sp.Nodes {
 		for _, a := range NodeAddresses(n) {

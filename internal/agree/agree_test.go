@@ -2,6 +2,8 @@ package agree
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,10 +24,13 @@ const mostFlows = 200
 func TestEvaluatorAndRulesAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sp := world.Draw(t)
+		drawBackend(t, sp)
 		m := model(t, sp)
 		rules := map[string]nft.Table{}
 		for _, n := range sp.Nodes {
-			rules[n.Name] = policy.Compile(m, host(n), nft.Table{}).Table
+			h := host(n)
+			h.Links = vteps(sp)
+			rules[n.Name] = policy.Compile(m, h, nft.Table{}).Table
 		}
 		compare(t, sp, m, rules, rapid.Uint64().Draw(t, "flows"))
 	})
@@ -37,6 +42,41 @@ func model(t *rapid.T, sp *spec.Spec) *policy.Model {
 		t.Fatal(diags)
 	}
 	return m
+}
+
+// drawBackend has VXLAN carry what goes between subnets, or not.
+func drawBackend(t *rapid.T, sp *spec.Spec) {
+	kind := rapid.IntRange(0, 3).Draw(t, "backend")
+	if kind == 0 {
+		return // host-gw
+	}
+	n := *sp.Network
+	n.Backend = spec.Backend{
+		Type: spec.VXLAN, VNI: 1, Port: 8472, DirectRouting: kind > 1,
+		Device: spec.PerFamily[string]{IPv4: "polder.1", IPv6: "polder-v6.1"},
+	}
+	sp.Network = &n
+	for i, node := range sp.Nodes {
+		c := *node
+		c.Addresses = slices.Clone(c.Addresses)
+		for k, a := range c.Addresses {
+			bits := map[bool]int{true: 24, false: 64}[a.Addr.Is4()]
+			if kind == 3 {
+				bits = a.Addr.BitLen() // each on a link of its own
+			}
+			c.Addresses[k].Link = netip.PrefixFrom(a.Addr, bits)
+		}
+		sp.Nodes[i] = &c
+	}
+	// Endpoints and host endpoints name nodes, and do not refer to them.
+}
+
+// vteps are the interfaces by which VXLAN leaves a node.
+func vteps(sp *spec.Spec) []string {
+	if sp.Network.Backend.Type != spec.VXLAN {
+		return nil
+	}
+	return []string{sp.Network.Backend.Device.IPv4, sp.Network.Backend.Device.IPv6}
 }
 
 func host(n *spec.Node) policy.Host { return policy.Host{Node: n, Bridge: world.Bridge} }

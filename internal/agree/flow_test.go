@@ -18,6 +18,23 @@ import (
 type flow struct {
 	policy.Flow
 	from, to party
+	far      string // the interface by which it leaves a node for another machine
+}
+
+// between is the interface between two parties on different machines: the VTEP,
+// where both are in the subnets of nodes that do not route directly.
+func between(sp *spec.Spec, from, to party) string {
+	in := func(p party) bool {
+		return p.node != nil && slices.ContainsFunc(p.node.Subnets, func(s netip.Prefix) bool { return s.Contains(p.address) })
+	}
+	backend := sp.Network.Backend
+	if backend.Type != spec.VXLAN || !in(from) || !in(to) || from.node == to.node {
+		return world.Link
+	}
+	if f := spec.FamilyOf(to.address); !backend.DirectRouting || from.node.Addresses[slices.Index(spec.Families[:], f)].Link.IsSingleIP() {
+		return backend.Device.Get(f)
+	}
+	return world.Link
 }
 
 func (f flow) String() string {
@@ -57,7 +74,12 @@ func flows(sp *spec.Spec, limit int, seed uint64) []flow {
 	add := func(from, to party, s policy.Flow) {
 		s.From, s.To = from.address, to.address
 		s.FromInterface, s.ToInterface = world.Link, world.Link
-		list = append(list, flow{s, from, to})
+		far := between(sp, from, to)
+		if far != world.Link {
+			// What leads there is for the evaluator to find, or is told.
+			s.FromInterface, s.ToInterface = []string{"", far}[random.IntN(2)], []string{"", far}[random.IntN(2)]
+		}
+		list = append(list, flow{s, from, to, far})
 	}
 	if total <= limit {
 		for _, p := range pairs {
@@ -267,18 +289,18 @@ func passages(f flow, nat translation, answers bool) []passage {
 	p := packetOf(f.Flow, nat, answers)
 	list := make([]passage, 0, 2)
 	if f.from.node != nil {
-		list = append(list, passageAt(f.from.node, f.from, f.to, p, nat, answers))
+		list = append(list, passageAt(f.from.node, f.from, f.to, f.far, p, nat, answers))
 	}
 	if f.to.node != nil && f.to.node != f.from.node {
-		list = append(list, passageAt(f.to.node, f.to, f.from, p, nat, answers))
+		list = append(list, passageAt(f.to.node, f.to, f.from, f.far, p, nat, answers))
 	}
 	return list
 }
 
 // passageAt is how a packet passes a node, on which one end of the flow is.
-func passageAt(n *spec.Node, here, there party, p verdict.Packet, nat translation, answers bool) passage {
+func passageAt(n *spec.Node, here, there party, far string, p verdict.Packet, nat translation, answers bool) passage {
 	sent := here.address == p.Src // from here to there
-	near, far := world.Bridge, world.Link
+	near := world.Bridge
 	if there.node == n {
 		far = world.Bridge
 	}
@@ -298,6 +320,9 @@ func passageAt(n *spec.Node, here, there party, p verdict.Packet, nat translatio
 	}
 	if hook == "output" && nat.service && !answers {
 		p.Out = world.Link // of the route to the service
+		if far != world.Bridge {
+			p.Out = far // who has the VTEP's address has not asked for that route
+		}
 	}
 	return passage{n, hook, p}
 }

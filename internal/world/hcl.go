@@ -22,13 +22,21 @@ func HCL(sp *spec.Spec) string {
 		pods = append(pods, r.CIDR.String())
 	}
 	p.attr("pod_cidrs", list(pods))
-	p.line("backend %q {}", sp.Network.Backend.Type)
+	if sp.Network.Backend.DirectRouting {
+		p.line("backend %q { direct_routing = true }", sp.Network.Backend.Type)
+	} else {
+		p.line("backend %q {}", sp.Network.Backend.Type)
+	}
 	p.end()
 	for _, n := range sp.Nodes {
 		p.open("node", n.Name)
 		var addresses []string
 		for _, a := range n.Addresses {
-			addresses = append(addresses, a.Addr.String())
+			text := a.Addr.String()
+			if a.Link.IsValid() {
+				text = netip.PrefixFrom(a.Addr, a.Link.Bits()).String()
+			}
+			addresses = append(addresses, text)
 		}
 		p.attr("addresses", list(addresses))
 		p.attr("subnets", list(texts(n.Subnets)))
