@@ -281,7 +281,6 @@ func TestWhichInterface(t *testing.T) {
 	const vtep = "polder.1"
 	all := &spec.HostEndpoint{Name: "all", Node: "n1", Interface: spec.AllInterfaces}
 	eth0 := &spec.HostEndpoint{Name: "eth0", Node: "n1", Interface: "eth0"}
-	named := &spec.HostEndpoint{Name: "vtep", Node: "n1", Interface: vtep}
 	vxlan := spec.Backend{Type: spec.VXLAN, Port: 8472, Device: spec.PerFamily[string]{IPv4: vtep, IPv6: "polder-v6.1"}}
 	direct := vxlan
 	direct.DirectRouting = true
@@ -300,7 +299,6 @@ func TestWhichInterface(t *testing.T) {
 		{"from a pod", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.2.30", "10.244.1.1", "", "", false},
 		{"to the other node's bridge", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.2.1", "", "", false},
 		{"beside others", vxlan, [2]string{}, []*spec.HostEndpoint{all, eth0}, "10.244.1.0", "10.244.2.30", "", "", false},
-		{"the VTEP's own", vxlan, [2]string{}, []*spec.HostEndpoint{all, named}, "10.244.1.0", "10.244.2.30", "", "vtep", false},
 		{"answers come by the underlay", vxlan, [2]string{}, []*spec.HostEndpoint{all}, own, "10.244.2.30", "", "all", false},
 		{"between nodes", vxlan, [2]string{}, []*spec.HostEndpoint{all}, own, other, "", "all", false},
 		{"to an address in no subnet", vxlan, [2]string{}, []*spec.HostEndpoint{all}, "10.244.1.0", "10.244.77.1", "", "all", false},

@@ -246,7 +246,7 @@ func (g *grouping) add(kind spec.EndKind, name string, e matrixEnd, addresses []
 			if spec.FamilyOf(a) != f {
 				continue
 			}
-			if as := g.model.takenAs(a); !seen[as] {
+			if as := g.model.takenAs(a) + g.model.carriedAs(a); !seen[as] {
 				seen[as] = true
 				taken = append(taken, f.String()+as)
 				e.addresses.Set(f, append(e.addresses.Get(f), a))
@@ -282,6 +282,20 @@ func (m *Model) takenAs(a netip.Addr) string {
 		}
 	}
 	return b.String()
+}
+
+// carriedAs says what the overlay asks of an address, where host endpoints may be
+// about what it carries, or not.
+func (m *Model) carriedAs(a netip.Addr) string {
+	home := m.home(a)
+	if home == nil || len(m.spec.HostEndpoints) == 0 || m.spec.Network.Backend.Type != spec.VXLAN {
+		return ""
+	}
+	link := ""
+	if at, ok := home.Address(m.underlay.Get(spec.FamilyOf(a))); ok && m.spec.Network.Backend.DirectRouting {
+		link = at.Link.Masked().String()
+	}
+	return " in a subnet " + link
 }
 
 // subjectOf says which policies are about an end, and what else about it they
