@@ -21,7 +21,10 @@ import (
 
 func TestMain(m *testing.M) { lab.Main(m) }
 
-var floodChanges = flag.Int("flood.changes", 100, "how often TestFlood changes the policies")
+var (
+	floodChanges = flag.Int("flood.changes", 100, "how often TestFlood changes the policies")
+	floodCommits = flag.Int("flood.commits", 0, "how many transactions TestFlood goes on for, if its changes come to fewer")
+)
 
 // TestFlood changes policies while one thread sends as fast as it can. In every
 // version db hears good and not bad, each time for another reason: a rule, a set,
@@ -32,7 +35,8 @@ func TestFlood(t *testing.T) {
 	stop, sent := f.send()
 	random := rand.New(rand.NewPCG(1, 2))
 	began := time.Now()
-	for changes, k := 0, 0; changes < *floodChanges; changes++ {
+	changes := 0
+	for k := 0; changes < *floodChanges || f.transactions < *floodCommits; changes++ {
 		if k < 2 && changes%8 != 0 {
 			k = 1 - k // for a while, between the two that differ by a label
 		} else if next := random.IntN(len(f.versions) - 1); next < k {
@@ -49,7 +53,8 @@ func TestFlood(t *testing.T) {
 	n := <-sent
 	took := time.Since(began)
 	good, bad := f.heard("10.244.1.6"), f.heard("10.244.1.7")
-	t.Logf("%d changes in %d transactions; %d packets of each, %.0f/s", *floodChanges, f.transactions, n, 2*float64(n)/took.Seconds())
+	t.Logf("%d changes in %d commits; %d packets of each, %.0f packets/s; %d lost, %d leaked",
+		changes, f.transactions, n, 2*float64(n)/took.Seconds(), n-good, bad)
 	if bad > 0 || good != n {
 		t.Errorf("db heard bad %d times, and good %d times of %d", bad, good, n)
 	}
