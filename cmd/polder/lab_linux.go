@@ -41,7 +41,8 @@ func newLabUpCommand(a *app, name *string) *cobra.Command {
 		Use:   "up FILE",
 		Short: "Bring up a lab in the background",
 		Long: `up makes the links, nodes, pods and hosts of a lab, and leaves it to polder to
-make the pod network. FILE is a lab file, *.lab.hcl, or the folder that holds
+make the pod network; where the spec has no network block, up makes a plain one
+of bridges and routes. FILE is a lab file, *.lab.hcl, or the folder that holds
 it; the spec is in the same folder. In the lab, that folder is /etc/polder, so
 that polder needs no --spec.`,
 		Example: `  polder lab up examples/dual-stack

@@ -61,14 +61,14 @@ func promised(s *spec.Spec, f spec.Family, from, to place) promise {
 	own := from.addrs.Get(f)
 	switch {
 	case to.node == nil:
-		if s.Network.Masquerade != nil {
+		if s.Network != nil && s.Network.Masquerade != nil {
 			a, _ := from.node.Address(f)
 			own = a.Addr
 		}
 		return promise{lab.PathDirect, own}
 	case from.node == to.node:
 		return promise{lab.PathBridge, own}
-	case s.Network.Backend.Type == spec.HostGW,
+	case s.Network == nil, s.Network.Backend.Type == spec.HostGW,
 		s.Network.Backend.DirectRouting && sameLink(from.node, to.node, s.UnderlayFamily(f)):
 		return promise{lab.PathDirect, own}
 	default:

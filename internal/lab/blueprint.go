@@ -14,6 +14,8 @@ type blueprint struct {
 	links    []*Link
 	machines []*Machine // with the addresses of nodes filled in
 	pods     []pod
+	bridges  []bridge
+	routes   []route
 }
 
 // pod is an endpoint of the spec: a namespace with a veth to its node.
@@ -21,6 +23,7 @@ type pod struct {
 	name      string
 	node      string
 	port      string         // the veth's name on the node, which polder makes a port of its bridge
+	bridge    string         // that the lab makes it a port of; "": none
 	mac       spec.MAC       // zero: the kernel chooses
 	addresses []netip.Prefix // with the length of the node's subnet
 	gateways  []netip.Addr
@@ -52,11 +55,14 @@ func (t *Topology) complete(s *spec.Spec) (*blueprint, hcl.Diagnostics) {
 		}
 		if e.Interface == "" {
 			diags = append(diags, mistake(e.Range, "Endpoint without an interface",
-				"In a lab, polder attaches the pods to its bridge: endpoint %q needs an interface.", e.Name))
+				"In a lab, the pods are attached to a bridge: endpoint %q needs an interface.", e.Name))
 		}
 		if n := s.Node(e.Node); n != nil {
 			b.pods = append(b.pods, newPod(e, n))
 		}
+	}
+	if s.Network == nil && s.Enforcement.Bridge != "" && !diags.HasErrors() {
+		b.beside(s)
 	}
 	return b, diags
 }

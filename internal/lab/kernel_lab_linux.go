@@ -28,8 +28,9 @@ type Lab struct {
 
 // Up makes the network that the topology and the spec describe: links,
 // machines with addresses and routes, and pods with a veth to their node. It
-// makes nothing that polder makes. On error nothing is left. A mistake in the
-// files is an error of type hcl.Diagnostics.
+// makes nothing that polder makes; where the spec has no network block, polder
+// makes no pod network, and Up makes one of bridges and routes. On error nothing
+// is left. A mistake in the files is an error of type hcl.Diagnostics.
 func Up(ctx context.Context, t *Topology, s *spec.Spec) (*Lab, error) {
 	b, diags := t.complete(s)
 	if diags.HasErrors() {
@@ -60,9 +61,19 @@ func (l *Lab) up(ctx context.Context) error {
 			return fmt.Errorf("making %s %s: %w", m.Role, m.Name, err)
 		}
 	}
+	for _, b := range l.blueprint.bridges {
+		if err := errors.Join(ctx.Err(), l.addBridge(b)); err != nil {
+			return fmt.Errorf("making bridge %s of %s: %w", b.name, b.node, err)
+		}
+	}
 	for _, p := range l.blueprint.pods {
 		if err := errors.Join(ctx.Err(), l.addPod(p)); err != nil {
 			return fmt.Errorf("making pod %s: %w", p.name, err)
+		}
+	}
+	for _, r := range l.blueprint.routes {
+		if err := errors.Join(ctx.Err(), l.addRoute(r)); err != nil {
+			return fmt.Errorf("making the route of %s to %v: %w", r.machine, r.to, err)
 		}
 	}
 	return nil
@@ -160,7 +171,10 @@ func (l *Lab) addPod(p pod) error {
 		mtu:       defaultMTU,
 		addresses: p.addresses, gateways: p.gateways,
 	}
-	return v.create()
+	if err := v.create(); err != nil || p.bridge == "" {
+		return err
+	}
+	return l.attach(p)
 }
 
 // veth is a pair between two namespaces. The addresses are the inner end's.

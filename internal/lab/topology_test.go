@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
@@ -120,10 +122,53 @@ func TestComplete(t *testing.T) {
 	}
 }
 
+// Without a network block the lab makes the pod network: bridges, and routes on
+// what is on a node's link.
+func TestBeside(t *testing.T) {
+	topo, diags := ParseTopology("t", []byte(`
+		link "lan" {}
+		link "wan" {}
+		node "n1" {
+		  link "lan" {}
+		}
+		router "r1" {
+		  link "wan" { addresses = ["203.0.113.1/24"] }
+		  link "lan" { addresses = ["192.0.2.1/24"] }
+		}
+		host "outside" {
+		  link "wan" { addresses = ["203.0.113.99/24"] }
+		}`))
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	s := &spec.Spec{
+		Nodes: []*spec.Node{{
+			Name:      "n1",
+			Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr("192.0.2.11"), Link: netip.MustParsePrefix("192.0.2.0/24")}},
+			Subnets:   []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64")},
+		}},
+		Endpoints:   []*spec.Endpoint{{Name: "web", Node: "n1", Interface: "veth-web", Addresses: []netip.Addr{netip.MustParseAddr("10.244.1.5")}}},
+		Enforcement: spec.Enforcement{Bridge: "br0"},
+	}
+	b, diags := topo.complete(s)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	bridges := []bridge{{"n1", "br0", []netip.Prefix{netip.MustParsePrefix("10.244.1.1/24"), netip.MustParsePrefix("fd00:1::1/64")}}}
+	leads := []route{{"r1", netip.MustParsePrefix("10.244.1.0/24"), netip.MustParseAddr("192.0.2.11")}}
+	if !reflect.DeepEqual(b.bridges, bridges) || !slices.Equal(b.routes, leads) || b.pods[0].bridge != "br0" {
+		t.Errorf("%+v", b)
+	}
+	s.Network = &spec.Network{}
+	if b, _ = topo.complete(s); b.bridges != nil || b.routes != nil || b.pods[0].bridge != "" {
+		t.Errorf("with a network block: %+v", b)
+	}
+}
+
 // The examples' labs fit their specs.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../examples/*/*.lab.hcl")
-	if err != nil || len(files) < 5 {
+	if err != nil || len(files) < 7 {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
