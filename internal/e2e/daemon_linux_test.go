@@ -51,10 +51,14 @@ func (n *network) run(node, text string) *daemon {
 // end stops the daemon. What it has made stays.
 func (d *daemon) end() {
 	d.stop()
-	if err, first := <-d.done; first && err != nil {
-		d.n.t.Errorf("the daemon on %s: %v", d.node, err)
+	err, first := <-d.done
+	if !first {
+		return
 	}
 	close(d.done)
+	if err != nil {
+		d.n.t.Errorf("the daemon on %s: %v", d.node, err)
+	}
 }
 
 // write changes the spec, as an editor that replaces the file does.
