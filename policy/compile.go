@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -159,7 +160,7 @@ func (c *compiler) dispatch(s side) (name string, isolated []nft.Element) {
 func (c *compiler) judge(s side, stages []stage) nft.Verdict {
 	if c.host.refused(stages) {
 		// The zero Verdict is drop, too, and stands for none.
-		return nft.Jump(c.named(s.prefix(), []nft.Rule{nft.NewRule("closed: the kernel refuses a policy", nft.Do(nft.Counter{}, nft.Drop))}))
+		return nft.Jump(c.named(s.prefix(), []nft.Rule{nft.NewRule("closed: the kernel refuses a policy", c.drop(drop.Refused))}))
 	}
 	return nft.Jump(c.chain(s, stages, len(stages) <= mostTiersToLookUp))
 }
@@ -350,6 +351,12 @@ func (c *compiler) counter(n Counter) string {
 	name := n.Name()
 	c.piece.counters = append(c.piece.counters, namedCounter{name, n})
 	return name
+}
+
+// drop counts a packet that no policy decided about, and drops it.
+func (c *compiler) drop(r drop.Reason) nft.Statement {
+	c.counter(Counter{Drop: r})
+	return r.Do()
 }
 
 // setNames are the names of the living sets, without suffixes, in order.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -91,7 +92,7 @@ func (c *compiler) endpoints(found spec.PerFamily[lookups], forward, input, outp
 				nft.NewRule("", nft.CTReplySaddr(f).VMap(d.ingress)),
 				// No chain of the map ends without a verdict. If one did, it is
 				// not open.
-				nft.NewRule("no verdict", nft.CTReplySaddr(f).In(d.isolatedFor), nft.Do(nft.Counter{}, nft.Drop)))
+				nft.NewRule("no verdict", nft.CTReplySaddr(f).In(d.isolatedFor), c.drop(drop.NoVerdict)))
 		}
 	}
 }
@@ -140,8 +141,8 @@ func (c *compiler) guard(found spec.PerFamily[lookups]) {
 	for _, f := range spec.Families {
 		if set := found.Get(f).isolated; set != "" {
 			chain.Rules = append(chain.Rules,
-				nft.NewRule("from an isolated endpoint", nft.Saddr(f).In(set), nft.Do(nft.Counter{}, nft.Drop)),
-				nft.NewRule("to an isolated endpoint", nft.Daddr(f).In(set), nft.Do(nft.Counter{}, nft.Drop)))
+				nft.NewRule("from an isolated endpoint", nft.Saddr(f).In(set), c.drop(drop.NoConnection)),
+				nft.NewRule("to an isolated endpoint", nft.Daddr(f).In(set), c.drop(drop.NoConnection)))
 		}
 	}
 	c.add(chain)
@@ -181,7 +182,7 @@ func (c *compiler) strangers() []nft.Rule {
 		if len(claimed) > 0 {
 			match = append(match, nft.Saddr(f).NotIn(c.content("claimed"+number(f), nft.Set{Key: []nft.Type{nft.AddrType(f)}, Elements: sorted(claimed)})))
 		}
-		rules = append(rules, nft.NewRule("from an address that no endpoint has", append(match, nft.Do(nft.Counter{}, nft.Drop))...))
+		rules = append(rules, nft.NewRule("from an address that no endpoint has", append(match, c.drop(drop.Unclaimed))...))
 	}
 	return rules
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -29,7 +30,7 @@ func (c *compiler) hosts(endpoints bool, input, output *nft.Chain) {
 		return
 	}
 	guard := nft.Chain{Name: chainHostGuard, Rules: append(c.discovery(nft.Return), c.tunnel()...)}
-	guard.Rules = append(guard.Rules, nft.NewRule("without a connection", nft.Do(nft.Counter{}, nft.Drop)))
+	guard.Rules = append(guard.Rules, nft.NewRule("without a connection", c.drop(drop.NoConnection)))
 	c.add(guard)
 	if !endpoints {
 		for _, chain := range []*nft.Chain{input, output} {
@@ -138,7 +139,7 @@ func (c *compiler) hostMiddle(first spec.Direction, link nft.Field) []nft.Rule {
 		if open, some := c.tcpPorts(failsafe); some {
 			rules = append(rules, nft.NewRule("failsafe", midstream(on, open, nft.Do(nft.Accept))...))
 		}
-		rules = append(rules, nft.NewRule("TCP from its middle", midstream(on, nft.Do(nft.Counter{}, nft.Drop))...))
+		rules = append(rules, nft.NewRule("TCP from its middle", midstream(on, c.drop(drop.NoConnection))...))
 	}
 	return rules
 }

@@ -6,12 +6,15 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
 // Counter says what a named counter of the ruleset counts: the packets about
-// which a rule of a policy decided, or about which no rule of a tier did.
+// which a rule of a policy decided, or about which no rule of a tier did, or that
+// were dropped for another reason.
 type Counter struct {
+	Drop      drop.Reason // "": it is of a policy or a tier
 	Direction spec.Direction
 	Policy    *spec.Policy // nil: what the tier's default action decided
 	Rule      int          // from 1, in the policy's rules of the direction
@@ -30,6 +33,9 @@ const maxLegible = 40
 // logs. It depends on what the rule says, not on where it stands: a counter
 // outlives changes of the rules around its own, and of lines of the file.
 func (c Counter) Name() string {
+	if c.Drop != "" {
+		return string(c.Drop)
+	}
 	what := c.Subject()
 	id := what
 	if c.Policy != nil {

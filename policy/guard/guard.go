@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -75,8 +76,11 @@ func (g *guard) set(name string, key nft.Type, interval bool, elements []nft.Ele
 	g.table.Sets = append(g.table.Sets, nft.Set{Name: name, Key: []nft.Type{key}, Interval: interval, Elements: elements})
 }
 
-// dropped is the end of every rule that drops: `nft list` then says how many.
-func dropped() nft.Statement { return nft.Do(nft.Counter{}, nft.Drop) }
+// dropped is the end of every rule that drops.
+func (g *guard) dropped(r drop.Reason) nft.Statement {
+	g.table.Counters = append(g.table.Counters, string(r))
+	return r.Do()
+}
 
 // vxlan matches VXLAN's packets to our port.
 func (g *guard) vxlan() nft.Statement {
@@ -148,9 +152,9 @@ func (g *guard) peers(f spec.Family) []nft.Element {
 func (g *guard) fromPods() []nft.Rule {
 	c := nft.Chain{Name: chainFromPod}
 	for _, f := range g.underlays() {
-		c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to a peer", nft.Daddr(f).In(setPeers.Get(f)), dropped()))
+		c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to a peer", nft.Daddr(f).In(setPeers.Get(f)), g.dropped(drop.GuardPod)))
 	}
-	c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to this node", nft.DaddrLocal(), dropped()))
+	c.Rules = append(c.Rules, nft.NewRule("VXLAN from a pod to this node", nft.DaddrLocal(), g.dropped(drop.GuardPod)))
 	g.table.Chains = append(g.table.Chains, c)
 
 	jump := nft.Do(nft.Jump(chainFromPod))
@@ -195,13 +199,13 @@ func (g *guard) door() {
 	// to the host by the port's own name, round the bridge and all that is asked
 	// there (br_handle_frame in net/bridge/br_input.c). A peer sends to our MAC.
 	door := nft.Chain{Name: chainDoor, Rules: []nft.Rule{
-		nft.NewRule("VXLAN from a pod", nft.IIFName().In(setPodLinks), dropped()),
-		nft.NewRule("VXLAN that was not sent to this host", nft.PacketType().IsNot(nft.ToHost), dropped()),
+		nft.NewRule("VXLAN from a pod", nft.IIFName().In(setPodLinks), g.dropped(drop.GuardPod)),
+		nft.NewRule("VXLAN that was not sent to this host", nft.PacketType().IsNot(nft.ToHost), g.dropped(drop.GuardStranger)),
 	}}
 	for _, f := range g.underlays() {
 		door.Rules = append(door.Rules, nft.NewRule("VXLAN from a peer", nft.Saddr(f).In(setPeers.Get(f)), nft.Do(nft.Return)))
 	}
-	door.Rules = append(door.Rules, nft.NewRule("VXLAN from anybody else", dropped()))
+	door.Rules = append(door.Rules, nft.NewRule("VXLAN from anybody else", g.dropped(drop.GuardStranger)))
 	input := base(chainInput, "input", nft.PriorityFilter)
 	input.Rules = []nft.Rule{nft.NewRule("the door of VXLAN", g.vxlan(), nft.Do(nft.Jump(chainDoor)))}
 	g.table.Chains = append(g.table.Chains, door, input)

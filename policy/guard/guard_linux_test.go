@@ -17,6 +17,7 @@ import (
 	"github.com/poldernet/polder/internal/lab/packet"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/nft/nat"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -165,19 +166,18 @@ func (n *network) sh(machine, script string) string {
 	return string(out)
 }
 
-// counted is the number of packets that rules with a comment dropped.
-func (n *network) counted(node, comment string) int {
+// counted is the number of packets that were dropped for a reason.
+func (n *network) counted(node string, reason drop.Reason) int {
 	n.t.Helper()
-	sum := 0
-	pattern := regexp.MustCompile(`counter packets (\d+) .*comment "` + regexp.QuoteMeta(comment) + `"`)
-	for _, m := range pattern.FindAllStringSubmatch(n.sh(node, "nft list table inet polder"), -1) {
-		i, err := strconv.Atoi(m[1])
-		if err != nil {
-			n.t.Fatal(err)
-		}
-		sum += i
+	m := regexp.MustCompile(`packets (\d+) `).FindStringSubmatch(n.sh(node, "nft list counter inet polder "+string(reason)))
+	if m == nil {
+		n.t.Fatalf("%s has no counter %s", node, reason)
 	}
-	return sum
+	i, err := strconv.Atoi(m[1])
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return i
 }
 
 // mac is the address of a machine's interface.
@@ -196,48 +196,45 @@ type frame struct {
 	from     string // machine; its eth0
 	to       string // "gateway": the bridge of the pod's node; else a node's eth0
 	src, dst string
-	vxlan    string // "": plain UDP to port 4789; else the inner destination
-	counter  string // node and comment of the rule that must drop it
+	vxlan    string      // "": plain UDP to port 4789; else the inner destination
+	reason   drop.Reason // why n1 must drop it
 }
 
-// Every forged packet is dropped by the rule that is there for it, counted,
-// and reaches nobody.
+// Every forged packet is dropped, counted for the reason that there is, and
+// reaches nobody.
 func TestForgedPacketsAreDropped(t *testing.T) {
-	const (
-		toPeer, toUs, door = "VXLAN from a pod to a peer", "VXLAN from a pod to this node", "VXLAN from anybody else"
-		atDoor, wrong      = "VXLAN from a pod", "pod address on a wrong interface"
-	)
+	const pod, stranger, wrong = drop.GuardPod, drop.GuardStranger, drop.GuardInterface
 	newNetwork(t, twoNodes(spec.VXLAN, &spec.Masquerade{})).expectDropped(map[string]frame{
-		"pod speaks VXLAN to its node":               {"web-1", "gateway", "10.244.1.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
-		"pod speaks VXLAN to its node, IPv6":         {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + toUs},
-		"pod speaks VXLAN to another node":           {"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", "n1 " + toPeer},
-		"pod speaks VXLAN to another node, IPv6":     {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::12", "fd00:10:244:2::6", "n1 " + toPeer},
-		"pod speaks VXLAN to its gateway":            {"web-1", "gateway", "10.244.1.5", "10.244.1.1", "10.244.1.6", "n1 " + toUs},
-		"pod speaks VXLAN as the other node":         {"web-1", "gateway", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
-		"pod speaks VXLAN to everybody":              {"web-1", "broadcast", "10.244.1.5", "10.244.1.255", "10.244.1.6", "n1 " + atDoor},
-		"pod speaks VXLAN round the bridge":          {"web-1", "round the bridge", "192.0.2.12", "192.0.2.11", "10.244.1.6", "n1 VXLAN that was not sent to this host"},
-		"outside host speaks VXLAN":                  {"outside", "n1", "192.0.2.99", "192.0.2.11", "10.244.1.6", "n1 " + door},
-		"outside host speaks VXLAN, IPv6":            {"outside", "n1", "2001:db8:1::99", "2001:db8:1::11", "fd00:10:244:1::6", "n1 " + door},
-		"outside host speaks VXLAN as a pod":         {"outside", "n1", "10.244.2.5", "192.0.2.11", "10.244.1.6", "n1 " + toUs},
-		"outside host as a pod of another node":      {"outside", "n1", "10.244.2.5", "10.244.1.6", "", "n1 " + wrong},
-		"outside host as a pod of this node":         {"outside", "n1", "10.244.1.5", "10.244.1.6", "", "n1 " + wrong},
-		"outside host as a pod, IPv6":                {"outside", "n1", "fd00:10:244:2::5", "fd00:10:244:1::6", "", "n1 " + wrong},
-		"outside host as the gateway":                {"outside", "n1", "10.244.1.1", "10.244.1.6", "", "n1 " + wrong},
-		"pod as a pod of another node":               {"web-1", "gateway", "10.244.2.5", "192.0.2.99", "", "n1 " + wrong},
-		"pod as a pod of another node, IPv6":         {"web-1", "gateway", "fd00:10:244:2::5", "2001:db8:1::99", "", "n1 " + wrong},
-		"pod as its gateway":                         {"web-1", "gateway", "10.244.1.1", "192.0.2.99", "", "n1 " + wrong},
-		"pod as its gateway, IPv6":                   {"web-1", "gateway", "fd00:10:244:1::1", "2001:db8:1::99", "", "n1 " + wrong},
-		"outside host as another node's pod to node": {"outside", "n1", "10.244.2.5", "192.0.2.11", "", "n1 " + wrong},
-		"outside host as nobody's pod":               {"outside", "n1", "10.244.77.5", "10.244.1.6", "", "n1 " + wrong},
-		"outside host as nobody's pod, IPv6":         {"outside", "n1", "fd00:10:244:77::5", "fd00:10:244:1::6", "", "n1 " + wrong},
-		"pod as nobody's pod":                        {"web-1", "gateway", "10.244.77.5", "192.0.2.99", "", "n1 " + wrong},
+		"pod speaks VXLAN to its node":               {"web-1", "gateway", "10.244.1.5", "192.0.2.11", "10.244.1.6", pod},
+		"pod speaks VXLAN to its node, IPv6":         {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::11", "fd00:10:244:1::6", pod},
+		"pod speaks VXLAN to another node":           {"web-1", "gateway", "10.244.1.5", "192.0.2.12", "10.244.2.6", pod},
+		"pod speaks VXLAN to another node, IPv6":     {"web-1", "gateway", "fd00:10:244:1::5", "2001:db8:1::12", "fd00:10:244:2::6", pod},
+		"pod speaks VXLAN to its gateway":            {"web-1", "gateway", "10.244.1.5", "10.244.1.1", "10.244.1.6", pod},
+		"pod speaks VXLAN as the other node":         {"web-1", "gateway", "192.0.2.12", "192.0.2.11", "10.244.1.6", pod},
+		"pod speaks VXLAN to everybody":              {"web-1", "broadcast", "10.244.1.5", "10.244.1.255", "10.244.1.6", pod},
+		"pod speaks VXLAN round the bridge":          {"web-1", "round the bridge", "192.0.2.12", "192.0.2.11", "10.244.1.6", stranger},
+		"outside host speaks VXLAN":                  {"outside", "n1", "192.0.2.99", "192.0.2.11", "10.244.1.6", stranger},
+		"outside host speaks VXLAN, IPv6":            {"outside", "n1", "2001:db8:1::99", "2001:db8:1::11", "fd00:10:244:1::6", stranger},
+		"outside host speaks VXLAN as a pod":         {"outside", "n1", "10.244.2.5", "192.0.2.11", "10.244.1.6", pod},
+		"outside host as a pod of another node":      {"outside", "n1", "10.244.2.5", "10.244.1.6", "", wrong},
+		"outside host as a pod of this node":         {"outside", "n1", "10.244.1.5", "10.244.1.6", "", wrong},
+		"outside host as a pod, IPv6":                {"outside", "n1", "fd00:10:244:2::5", "fd00:10:244:1::6", "", wrong},
+		"outside host as the gateway":                {"outside", "n1", "10.244.1.1", "10.244.1.6", "", wrong},
+		"pod as a pod of another node":               {"web-1", "gateway", "10.244.2.5", "192.0.2.99", "", wrong},
+		"pod as a pod of another node, IPv6":         {"web-1", "gateway", "fd00:10:244:2::5", "2001:db8:1::99", "", wrong},
+		"pod as its gateway":                         {"web-1", "gateway", "10.244.1.1", "192.0.2.99", "", wrong},
+		"pod as its gateway, IPv6":                   {"web-1", "gateway", "fd00:10:244:1::1", "2001:db8:1::99", "", wrong},
+		"outside host as another node's pod to node": {"outside", "n1", "10.244.2.5", "192.0.2.11", "", wrong},
+		"outside host as nobody's pod":               {"outside", "n1", "10.244.77.5", "10.244.1.6", "", wrong},
+		"outside host as nobody's pod, IPv6":         {"outside", "n1", "fd00:10:244:77::5", "fd00:10:244:1::6", "", wrong},
+		"pod as nobody's pod":                        {"web-1", "gateway", "10.244.77.5", "192.0.2.99", "", wrong},
 	})
 }
 
 // A node that accepts what comes directly does so from pods of other nodes to
 // its own pods, by the underlay.
 func TestForgedPacketsAreDroppedWherePlainOnesAreAccepted(t *testing.T) {
-	const wrong, nobody = "n1 pod address on a wrong interface", "n1 pod address of no node"
+	const wrong, nobody = drop.GuardInterface, drop.GuardNobody
 	for name, s := range map[string]*spec.Spec{
 		"vxlan":   accepting(twoNodes(spec.VXLAN, &spec.Masquerade{})),
 		"host-gw": twoNodes(spec.HostGW, &spec.Masquerade{}),
@@ -263,13 +260,12 @@ func TestForgedPacketsAreDroppedWherePlainOnesAreAccepted(t *testing.T) {
 	}
 }
 
-// expectDropped sends frames, each of which the rule that it names must drop.
+// expectDropped sends frames, each of which must be dropped for its reason.
 func (n *network) expectDropped(frames map[string]frame) {
 	t := n.t
 	for name, f := range frames {
 		t.Run(name, func(t *testing.T) {
 			n.t = t
-			node, comment, _ := strings.Cut(f.counter, " ")
 			var taps []*lab.Tap
 			for _, victim := range []string{"db-1", "db-2", "outside"} {
 				if victim == f.from {
@@ -282,11 +278,11 @@ func (n *network) expectDropped(frames map[string]frame) {
 				defer tap.Close()
 				taps = append(taps, tap)
 			}
-			before := n.counted(node, comment)
+			before := n.counted("n1", f.reason)
 			if err := n.machine(f.from).Inject("eth0", n.build(f)); err != nil {
 				t.Fatal(err)
 			}
-			n.waitCounted(node, comment, before)
+			n.waitCounted("n1", f.reason, before)
 			for _, tap := range taps {
 				frames, err := tap.Drain()
 				if err != nil {
@@ -343,7 +339,7 @@ func TestExceptionIsForTheHostOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n.t = t
-			const wrong = "pod address on a wrong interface"
+			const wrong = drop.GuardInterface
 			before := n.counted("n1", wrong)
 			if err := n.machine(f.from).Inject("eth0", n.build(f)); err != nil {
 				t.Fatal(err)
@@ -354,12 +350,12 @@ func TestExceptionIsForTheHostOnly(t *testing.T) {
 	n.t = t
 }
 
-// waitCounted waits until a rule has dropped more than before.
-func (n *network) waitCounted(node, comment string, before int) {
+// waitCounted waits until more than before has been dropped for a reason.
+func (n *network) waitCounted(node string, reason drop.Reason, before int) {
 	n.t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); n.counted(node, comment) == before; {
+	for deadline := time.Now().Add(2 * time.Second); n.counted(node, reason) == before; {
 		if time.Now().After(deadline) {
-			n.t.Fatalf("not counted by %q of\n%s", comment, n.sh(node, "nft list table inet polder"))
+			n.t.Fatalf("not counted as %s in\n%s", reason, n.sh(node, "nft list table inet polder"))
 		}
 	}
 }
@@ -490,7 +486,7 @@ func TestLegitimateTrafficPasses(t *testing.T) {
 				}
 			}
 			for _, node := range []string{"n1", "n2"} {
-				if text := n.sh(node, "nft list table inet polder"); regexp.MustCompile(`counter packets [1-9]`).MatchString(text) {
+				if text := n.sh(node, "nft list table inet polder"); regexp.MustCompile(`\tpackets [1-9]`).MatchString(text) {
 					t.Errorf("%s dropped something:\n%s", node, text)
 				}
 				if entries := n.sh(node, "conntrack -L -p udp --orig-port-dst 8472; conntrack -L -f ipv6 -p udp --orig-port-dst 8472"); strings.Contains(entries, "dport=8472") {

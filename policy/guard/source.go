@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -28,7 +29,7 @@ func (g *guard) sourceCheck() []nft.Rule {
 		}
 		rules = append(rules, exceptions...)
 		rules = append(rules, g.nobody(pods),
-			nft.NewRule(wrongInterface, nft.Saddr(f).InPrefix(pods.CIDR), nft.SaddrUnroutable(), dropped()))
+			nft.NewRule(wrongInterface, nft.Saddr(f).InPrefix(pods.CIDR), nft.SaddrUnroutable(), g.dropped(drop.GuardInterface)))
 	}
 	return rules
 }
@@ -51,9 +52,9 @@ func (g *guard) nobody(pods spec.PodRange) nft.Rule {
 		match = append(match, nft.Saddr(f).NotInPrefix(own))
 	}
 	if g.tunnelled() {
-		return nft.NewRule(wrongInterface, append(match, nft.IIFName().NotIn(setPodLinks), dropped())...)
+		return nft.NewRule(wrongInterface, append(match, nft.IIFName().NotIn(setPodLinks), g.dropped(drop.GuardInterface))...)
 	}
-	return nft.NewRule("pod address of no node", append(match, nft.Saddr(f).NotIn(setSubnets.Get(f)), dropped())...)
+	return nft.NewRule("pod address of no node", append(match, nft.Saddr(f).NotIn(setSubnets.Get(f)), g.dropped(drop.GuardNobody))...)
 }
 
 // peerSubnets makes the set of the other nodes' pod subnets.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -13,9 +14,6 @@ const (
 	chainFrom     = "spoof_from"
 	chainControl  = "spoof_control"
 	mapForward    = "forward_types"
-
-	reasonUnfiltered = "unfiltered" // policies have not seen it
-	reasonUnjudged   = "unjudged"   // policies do not know whom it is from or for
 )
 
 var (
@@ -32,14 +30,14 @@ var (
 // when these change. The mark ends here: the bit means nothing to whom it
 // leaves the bridge for.
 func (c *compiler) forward() {
-	unfiltered := c.drop(reasonUnfiltered)
+	unfiltered := c.drop(drop.Unfiltered)
 	c.verdicts(mapForward, nft.TypeEtherType,
 		nft.Ether(nft.EtherIPv4).Maps(nft.Goto(chainFilter.IPv4)),
 		nft.Ether(nft.EtherARP).Maps(nft.Accept),
 		nft.Ether(nft.EtherIPv6).Maps(nft.Goto(chainFilter.IPv6)))
 	c.base(chainForward, "forward", priorityLate,
 		rule("", nft.EtherType().VMap(mapForward)),
-		rule("to a claimed port", nft.OIFName().In(setPorts), c.drop(reasonEtherType)),
+		rule("to a claimed port", nft.OIFName().In(setPorts), c.drop(drop.SpoofEtherType)),
 		rule("under a tag", nft.Protocol().VMap(mapForward)))
 	for _, f := range spec.Families {
 		ip := carries(nft.EtherTypeOf(f))
@@ -70,7 +68,7 @@ func (c *compiler) judged() {
 	c.chain(chainTo.IPv4,
 		rule("", ip4, daddr(spec.IPv4).In(setClaimed.IPv4), back),
 		rule("DHCP server", nft.Sport(nft.UDP).Is(nft.Port(67)), nft.Dport(nft.UDP).Is(nft.Port(68)), back),
-		rule("to all, or to nobody", c.drop(reasonUnjudged)))
+		rule("to all, or to nobody", c.drop(drop.Unjudged)))
 	c.chain(chainTo.IPv6,
 		rule("DHCP server", nft.Sport(nft.UDP).Is(nft.Port(547)), nft.Dport(nft.UDP).Is(nft.Port(546)), back),
 		rule("link-local", ip6, daddr(spec.IPv6).InPrefix(linkLocals), control),
@@ -79,7 +77,7 @@ func (c *compiler) judged() {
 	c.chain(chainControl,
 		rule("listeners and neighbours", icmpType(spec.IPv6).Between(nft.Proto(icmpListenerQuery), nft.Proto(icmpRedirect)), back),
 		rule("listeners", icmpType(spec.IPv6).Is(nft.Proto(icmpListenerReportV2)), back),
-		rule("", c.drop(reasonUnjudged)))
+		rule("", c.drop(drop.Unjudged)))
 }
 
 var linkLocals = netip.MustParsePrefix("fe80::/10")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/internal/lab/packet"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -68,11 +69,11 @@ func TestUnfilteredIsDropped(t *testing.T) {
 			n.t = t
 			n.sh("n1", "sysctl -qw net.bridge.bridge-nf-call-"+sysctl+"=0")
 			for _, pair := range [][2]string{{"web", "db"}, {"db", "web"}, {"stray", "db"}} {
-				before := n.counters()[reasonUnfiltered]
+				before := n.counters()[drop.Unfiltered]
 				if r := n.probe(pair[0], pair[1], podNamed(pair[1]).ip.Get(f), lab.UDP, 300*time.Millisecond); r.Reached {
 					t.Errorf("%s reached %s: %+v", pair[0], pair[1], r)
 				}
-				if after := n.counters()[reasonUnfiltered]; after == before {
+				if after := n.counters()[drop.Unfiltered]; after == before {
 					t.Errorf("%s to %s: nothing was counted", pair[0], pair[1])
 				}
 			}
@@ -99,8 +100,8 @@ func TestTaggedIsUnfiltered(t *testing.T) {
 		honest := frame(alien.MAC, stray.mac, udp(src, 1, stray.ip.Get(f), 2))
 		return map[string]attempt{
 			"no tag":   {"alien", [][]byte{honest}, "stray", ""},
-			"a tag":    {"alien", tagged(honest, packet.EtherVLAN, 0), "stray", reasonUnfiltered},
-			"two tags": {"alien", tagged(honest, packet.EtherVLAN, 0, packet.EtherVLAN, 0), "stray", reasonEtherType},
+			"a tag":    {"alien", tagged(honest, packet.EtherVLAN, 0), "stray", drop.Unfiltered},
+			"two tags": {"alien", tagged(honest, packet.EtherVLAN, 0, packet.EtherVLAN, 0), "stray", drop.SpoofEtherType},
 		}
 	}))
 }
@@ -112,17 +113,17 @@ func TestIsolatedHasNoOtherAddresses(t *testing.T) {
 	n.sh("n1", marking)
 	all := packet.MulticastMAC(addr("224.0.0.251"))
 	n.run(map[string]attempt{
-		"broadcast":                {"web", frames(web.mac, broadcast, udp(web.ip.IPv4, 1, addr("255.255.255.255"), 2)), "db", reasonUnjudged},
-		"broadcast, to its MAC":    {"web", frames(web.mac, db.mac, udp(web.ip.IPv4, 1, addr("255.255.255.255"), 2)), "db", reasonUnjudged},
-		"the subnet's broadcast":   {"web", frames(web.mac, db.mac, udp(web.ip.IPv4, 1, addr("10.244.1.255"), 2)), "db", reasonUnjudged},
-		"a group":                  {"web", frames(web.mac, all, udp(web.ip.IPv4, 1, addr("224.0.0.251"), 2)), "db", reasonUnjudged},
-		"a group, IPv6":            {"web", frames(web.mac, broadcast, udp(web.ip.IPv6, 1, addr("ff02::fb"), 2)), "db", reasonUnjudged},
-		"a group, to its MAC":      {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv6, udp(web.ip.IPv6, 1, allNodes, 2))}, "db", reasonUnjudged},
-		"its link-local address":   {"web", frames(web.mac, db.mac, udp(web.ll, 1, db.ll, 2)), "db", reasonUnjudged},
-		"link-local, from another": {"web", frames(web.mac, db.mac, udp(web.ip.IPv6, 1, db.ll, 2)), "db", reasonUnjudged},
-		"from its link-local":      {"db", frames(db.mac, web.mac, udp(db.ll, 1, web.ll, 2)), "web", reasonUnjudged},
-		"from it, to gateway":      {"db", frames(db.mac, gateway.mac, udp(db.ll, 1, gateway.ll, 2)), "gateway", reasonUnjudged},
-		"ping of its link-local":   {"web", frames(web.mac, db.mac, ping(web.ll, db.ll, 8)), "db", reasonUnjudged},
+		"broadcast":                {"web", frames(web.mac, broadcast, udp(web.ip.IPv4, 1, addr("255.255.255.255"), 2)), "db", drop.Unjudged},
+		"broadcast, to its MAC":    {"web", frames(web.mac, db.mac, udp(web.ip.IPv4, 1, addr("255.255.255.255"), 2)), "db", drop.Unjudged},
+		"the subnet's broadcast":   {"web", frames(web.mac, db.mac, udp(web.ip.IPv4, 1, addr("10.244.1.255"), 2)), "db", drop.Unjudged},
+		"a group":                  {"web", frames(web.mac, all, udp(web.ip.IPv4, 1, addr("224.0.0.251"), 2)), "db", drop.Unjudged},
+		"a group, IPv6":            {"web", frames(web.mac, broadcast, udp(web.ip.IPv6, 1, addr("ff02::fb"), 2)), "db", drop.Unjudged},
+		"a group, to its MAC":      {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv6, udp(web.ip.IPv6, 1, allNodes, 2))}, "db", drop.Unjudged},
+		"its link-local address":   {"web", frames(web.mac, db.mac, udp(web.ll, 1, db.ll, 2)), "db", drop.Unjudged},
+		"link-local, from another": {"web", frames(web.mac, db.mac, udp(web.ip.IPv6, 1, db.ll, 2)), "db", drop.Unjudged},
+		"from its link-local":      {"db", frames(db.mac, web.mac, udp(db.ll, 1, web.ll, 2)), "web", drop.Unjudged},
+		"from it, to gateway":      {"db", frames(db.mac, gateway.mac, udp(db.ll, 1, gateway.ll, 2)), "gateway", drop.Unjudged},
+		"ping of its link-local":   {"web", frames(web.mac, db.mac, ping(web.ll, db.ll, 8)), "db", drop.Unjudged},
 
 		"its address":            {"web", frames(web.mac, db.mac, udp(web.ip.IPv4, 1, db.ip.IPv4, 2)), "db", ""},
 		"its address, IPv6":      {"web", frames(web.mac, db.mac, udp(web.ip.IPv6, 1, db.ip.IPv6, 2)), "db", ""},
@@ -163,7 +164,7 @@ func TestClaimedPortIsNoInterface(t *testing.T) {
 			if err := n.Machine("web").Inject("eth0", packet.Ethernet(web.mac, lldp, etherType(p), p)); err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(2 * time.Second); n.counted("inet")[reasonReserved] == before[reasonReserved]; {
+			for deadline := time.Now().Add(2 * time.Second); n.counted("inet")[drop.SpoofReserved] == before[drop.SpoofReserved]; {
 				if time.Now().After(deadline) {
 					t.Fatalf("from %s: not counted", from.ip.Get(f))
 				}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -143,19 +144,19 @@ var counterPattern = regexp.MustCompile(`counter (\w+) \{\s+packets (\d+)`)
 
 // counters are the frames dropped so far, by reason. Those without any are left
 // out.
-func (n *network) counters() map[string]int { return n.counted("bridge") }
+func (n *network) counters() map[drop.Reason]int { return n.counted("bridge") }
 
 // counted are those of a table polder.
-func (n *network) counted(family string) map[string]int {
+func (n *network) counted(family string) map[drop.Reason]int {
 	n.t.Helper()
-	counted := make(map[string]int)
+	counted := make(map[drop.Reason]int)
 	for _, m := range counterPattern.FindAllStringSubmatch(n.sh("n1", "nft list counters table "+family+" polder"), -1) {
 		i, err := strconv.Atoi(m[2])
 		if err != nil {
 			n.t.Fatal(err)
 		}
 		if i > 0 {
-			counted[m[1]] = i
+			counted[drop.Reason(m[1])] = i
 		}
 	}
 	return counted
@@ -167,7 +168,7 @@ type attempt struct {
 	frames [][]byte
 	// to is where they arrive unless they are dropped: a pod, or "gateway".
 	to     string
-	reason string // "": they arrive
+	reason drop.Reason // "": they arrive
 }
 
 // tap opens a tap where frames to a pod, or to the node itself, arrive.

@@ -2,6 +2,7 @@ package spoof
 
 import (
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -20,7 +21,7 @@ var chainOtherIP = spec.PerFamily[string]{IPv4: "spoof_other_ip4", IPv6: "spoof_
 // well (net/core/dev.c, __netif_receive_skb_core) and cannot be looked under;
 // nobody else has a use for it.
 func (c *compiler) fromOthers() {
-	claimed := c.drop(reasonClaimed)
+	claimed := c.drop(drop.SpoofClaimed)
 	c.verdicts(mapOther, nft.TypeEtherType,
 		nft.Ether(nft.EtherIPv4).Maps(nft.Goto(chainOtherIP.IPv4)),
 		nft.Ether(nft.EtherARP).Maps(nft.Goto(chainOtherARP)),
@@ -31,7 +32,7 @@ func (c *compiler) fromOthers() {
 		rule("", nft.EtherSaddr().In(setMACs), claimed),
 		rule("", nft.Protocol().VMap(mapOther)))
 	c.chain(chainOtherTagged,
-		rule("tag of no VLAN around another", nft.TagControl().Masked("\x0f\xff", "\x00\x00"), c.drop(reasonEtherType)))
+		rule("tag of no VLAN around another", nft.TagControl().Masked("\x0f\xff", "\x00\x00"), c.drop(drop.SpoofEtherType)))
 	c.chain(chainOtherARP,
 		rule("", carries(nft.EtherARP), nft.Bare(nft.ARPSenderMAC()).In(setMACs), claimed),
 		rule("", carries(nft.EtherARP), nft.Bare(nft.ARPSenderIP()).In(setClaimed.IPv4), claimed))

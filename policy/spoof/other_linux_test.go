@@ -7,6 +7,7 @@ import (
 
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/internal/lab/packet"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -15,10 +16,10 @@ import (
 func TestUnclaimedPort(t *testing.T) {
 	n := newNetwork(t, Host{})
 	zero := spec.MAC{}
-	send := func(reason string, packets ...[]byte) attempt {
+	send := func(reason drop.Reason, packets ...[]byte) attempt {
 		return attempt{"stray", frames(stray.mac, db.mac, packets...), "db", reason}
 	}
-	toGateway := func(tags []uint16, reason string, p []byte) attempt {
+	toGateway := func(tags []uint16, reason drop.Reason, p []byte) attempt {
 		return attempt{"stray", tagged(frame(stray.mac, gateway.mac, p), tags...), "gateway", reason}
 	}
 	n.run(merged(
@@ -31,50 +32,50 @@ func TestUnclaimedPort(t *testing.T) {
 				"nobody's address":         send("", udp(nobody.Get(f), 1, d, 2)),
 				"a remote pod's address":   send("", udp(remote.Get(f), 1, d, 2)),
 				"another MAC":              {"stray", frames(nobodyMAC, db.mac, udp(s, 1, d, 2)), "db", ""},
-				"a claimed address":        send(reasonClaimed, udp(w, 1, d, 2)),
-				"a claimed address, later": send(reasonClaimed, packet.Fragments(ping(w, d, 3000), 1400)[1]),
-				"the gateway's address":    send(reasonClaimed, udp(g, 1, d, 2)),
-				"the VTEP's address":       send(reasonClaimed, udp(vtep.Get(f), 1, d, 2)),
-				"a claimed MAC":            {"stray", frames(web.mac, db.mac, udp(s, 1, d, 2)), "db", reasonClaimed},
-				"the gateway's MAC":        {"stray", frames(gateway.mac, db.mac, udp(s, 1, d, 2)), "db", reasonClaimed},
-				"the VTEP's MAC":           {"stray", frames(oneNode().VTEPMAC(n.spec.Nodes[0], f), db.mac, udp(s, 1, d, 2)), "db", reasonClaimed},
+				"a claimed address":        send(drop.SpoofClaimed, udp(w, 1, d, 2)),
+				"a claimed address, later": send(drop.SpoofClaimed, packet.Fragments(ping(w, d, 3000), 1400)[1]),
+				"the gateway's address":    send(drop.SpoofClaimed, udp(g, 1, d, 2)),
+				"the VTEP's address":       send(drop.SpoofClaimed, udp(vtep.Get(f), 1, d, 2)),
+				"a claimed MAC":            {"stray", frames(web.mac, db.mac, udp(s, 1, d, 2)), "db", drop.SpoofClaimed},
+				"the gateway's MAC":        {"stray", frames(gateway.mac, db.mac, udp(s, 1, d, 2)), "db", drop.SpoofClaimed},
+				"the VTEP's MAC":           {"stray", frames(oneNode().VTEPMAC(n.spec.Nodes[0], f), db.mac, udp(s, 1, d, 2)), "db", drop.SpoofClaimed},
 
 				"a tag, to gateway":                     toGateway(single, "", honest),
-				"a tag, claimed, to gateway":            toGateway(single, reasonClaimed, forged),
-				"a VLAN's tag, claimed, to gateway":     toGateway([]uint16{packet.EtherVLAN, 7}, reasonClaimed, forged),
-				"two tags, claimed, to gateway":         toGateway(double, reasonEtherType, forged),
-				"three tags, claimed, to gateway":       toGateway(append(single, double...), reasonEtherType, forged),
+				"a tag, claimed, to gateway":            toGateway(single, drop.SpoofClaimed, forged),
+				"a VLAN's tag, claimed, to gateway":     toGateway([]uint16{packet.EtherVLAN, 7}, drop.SpoofClaimed, forged),
+				"two tags, claimed, to gateway":         toGateway(double, drop.SpoofEtherType, forged),
+				"three tags, claimed, to gateway":       toGateway(append(single, double...), drop.SpoofEtherType, forged),
 				"two tags of VLANs":                     toGateway([]uint16{packet.EtherQinQ, 9, packet.EtherVLAN, 0}, "", honest),
-				"a tag, to claimed":                     {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), single...), "db", reasonEtherType},
-				"a VLAN's tag, to claimed":              {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), packet.EtherVLAN, 3), "db", reasonEtherType},
-				"two tags of VLANs, to claimed":         {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), packet.EtherQinQ, 9, packet.EtherVLAN, 3), "db", reasonEtherType},
+				"a tag, to claimed":                     {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), single...), "db", drop.SpoofEtherType},
+				"a VLAN's tag, to claimed":              {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), packet.EtherVLAN, 3), "db", drop.SpoofEtherType},
+				"two tags of VLANs, to claimed":         {"stray", tagged(frame(stray.mac, db.mac, udp(s, 1, d, 2)), packet.EtherQinQ, 9, packet.EtherVLAN, 3), "db", drop.SpoofEtherType},
 				"DHCP server":                           send("", udp(s, families.Get(f).serverPort, d, 68)),
 				"redirect":                              send("", redirect(s, d)),
 				"another type":                          {"stray", [][]byte{packet.Ethernet(stray.mac, gateway.mac, 0x88b5, []byte("of an experimental type, long enough"))}, "gateway", ""},
-				"another type, to claimed":              {"stray", [][]byte{packet.Ethernet(stray.mac, db.mac, 0x88b5, []byte("of an experimental type, long enough"))}, "db", reasonEtherType},
-				"a claimed address, to a group":         {"stray", [][]byte{packet.Ethernet(stray.mac, spec.MAC{1, 0x80, 0xc2, 0, 0, 2}, etherType(forged), forged)}, "gateway", reasonClaimed},
-				"a claimed address, to a group, tagged": {"stray", tagged(packet.Ethernet(stray.mac, spec.MAC{1, 0x80, 0xc2, 0, 0, 2}, etherType(forged), forged), single...), "gateway", reasonClaimed},
+				"another type, to claimed":              {"stray", [][]byte{packet.Ethernet(stray.mac, db.mac, 0x88b5, []byte("of an experimental type, long enough"))}, "db", drop.SpoofEtherType},
+				"a claimed address, to a group":         {"stray", [][]byte{packet.Ethernet(stray.mac, spec.MAC{1, 0x80, 0xc2, 0, 0, 2}, etherType(forged), forged)}, "gateway", drop.SpoofClaimed},
+				"a claimed address, to a group, tagged": {"stray", tagged(packet.Ethernet(stray.mac, spec.MAC{1, 0x80, 0xc2, 0, 0, 2}, etherType(forged), forged), single...), "gateway", drop.SpoofClaimed},
 			}
 		}),
 		map[string]attempt{
 			"ARP":                       send("", packet.ARP(packet.ARPRequest, stray.mac, stray.ip.IPv4, zero, db.ip.IPv4)),
 			"ARP for nobody":            send("", packet.ARP(packet.ARPReply, stray.mac, nobody.IPv4, db.mac, db.ip.IPv4)),
-			"ARP for claimed":           send(reasonClaimed, packet.ARP(packet.ARPReply, stray.mac, web.ip.IPv4, db.mac, db.ip.IPv4)),
-			"ARP for the gateway":       send(reasonClaimed, packet.ARP(packet.ARPReply, stray.mac, gateway.ip.IPv4, db.mac, db.ip.IPv4)),
-			"ARP with a claimed MAC":    send(reasonClaimed, packet.ARP(packet.ARPReply, web.mac, stray.ip.IPv4, db.mac, db.ip.IPv4)),
-			"tagged ARP for claimed":    toGateway([]uint16{packet.EtherVLAN, 0}, reasonClaimed, packet.ARP(packet.ARPReply, stray.mac, web.ip.IPv4, gateway.mac, gateway.ip.IPv4)),
+			"ARP for claimed":           send(drop.SpoofClaimed, packet.ARP(packet.ARPReply, stray.mac, web.ip.IPv4, db.mac, db.ip.IPv4)),
+			"ARP for the gateway":       send(drop.SpoofClaimed, packet.ARP(packet.ARPReply, stray.mac, gateway.ip.IPv4, db.mac, db.ip.IPv4)),
+			"ARP with a claimed MAC":    send(drop.SpoofClaimed, packet.ARP(packet.ARPReply, web.mac, stray.ip.IPv4, db.mac, db.ip.IPv4)),
+			"tagged ARP for claimed":    toGateway([]uint16{packet.EtherVLAN, 0}, drop.SpoofClaimed, packet.ARP(packet.ARPReply, stray.mac, web.ip.IPv4, gateway.mac, gateway.ip.IPv4)),
 			"NA":                        send("", advert(stray.ip.IPv6, stray.ip.IPv6, stray.mac)),
 			"NS":                        send("", solicit(stray.ip.IPv6, db.ip.IPv6, stray.mac)),
 			"DAD":                       send("", dad(stray.ip.IPv6)),
 			"RA":                        send("", routerAdvert(stray.ll)),
-			"NA for claimed":            send(reasonClaimed, advert(stray.ip.IPv6, web.ip.IPv6, stray.mac)),
-			"NA for the gateway":        send(reasonClaimed, advert(stray.ip.IPv6, gateway.ip.IPv6, stray.mac)),
-			"NA for the gateway's LL":   send(reasonClaimed, advert(stray.ip.IPv6, gateway.ll, stray.mac)),
-			"NA for claimed, behind":    send(reasonClaimed, packet.Extend(advert(stray.ip.IPv6, web.ip.IPv6, stray.mac), packet.DestOptions, 16)),
-			"DAD for claimed":           send(reasonClaimed, dad(web.ip.IPv6)),
-			"NS as claimed":             send(reasonClaimed, solicit(web.ip.IPv6, db.ip.IPv6, stray.mac)),
-			"from a claimed link-local": send(reasonClaimed, udp(web.ll, 1, db.ip.IPv6, 2)),
-			"RA as the gateway":         send(reasonClaimed, routerAdvert(gateway.ll)),
+			"NA for claimed":            send(drop.SpoofClaimed, advert(stray.ip.IPv6, web.ip.IPv6, stray.mac)),
+			"NA for the gateway":        send(drop.SpoofClaimed, advert(stray.ip.IPv6, gateway.ip.IPv6, stray.mac)),
+			"NA for the gateway's LL":   send(drop.SpoofClaimed, advert(stray.ip.IPv6, gateway.ll, stray.mac)),
+			"NA for claimed, behind":    send(drop.SpoofClaimed, packet.Extend(advert(stray.ip.IPv6, web.ip.IPv6, stray.mac), packet.DestOptions, 16)),
+			"DAD for claimed":           send(drop.SpoofClaimed, dad(web.ip.IPv6)),
+			"NS as claimed":             send(drop.SpoofClaimed, solicit(web.ip.IPv6, db.ip.IPv6, stray.mac)),
+			"from a claimed link-local": send(drop.SpoofClaimed, udp(web.ll, 1, db.ip.IPv6, 2)),
+			"RA as the gateway":         send(drop.SpoofClaimed, routerAdvert(gateway.ll)),
 		},
 	))
 }
@@ -90,7 +91,7 @@ func TestClaimedPortGoesNotRoundTheBridge(t *testing.T) {
 			if last == 0x01 || last == 0x0e {
 				return nil // the one is dropped by the bridge, the other not seen by its hooks
 			}
-			return map[string]attempt{dst.String(): {"web", [][]byte{packet.Ethernet(web.mac, dst, etherType(p), p)}, "gateway", reasonReserved}}
+			return map[string]attempt{dst.String(): {"web", [][]byte{packet.Ethernet(web.mac, dst, etherType(p), p)}, "gateway", drop.SpoofReserved}}
 		}))
 	}
 }
@@ -148,12 +149,12 @@ func TestClaimsMove(t *testing.T) {
 	n.run(byFamily(func(f spec.Family) map[string]attempt {
 		to := db.ip.Get(f)
 		return map[string]attempt{
-			"its old address":               {"web", frames(web.mac, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", reasonIP},
+			"its old address":               {"web", frames(web.mac, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", drop.SpoofIP},
 			"its new address":               {"web", frames(web.mac, db.mac, udp(nobody.Get(f), 1, to, 2)), "db", ""},
 			"another's old address":         {"free", frames(free.mac, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", ""},
-			"another MAC, bound now":        {"free", frames(nobodyMAC, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", reasonMAC},
+			"another MAC, bound now":        {"free", frames(nobodyMAC, db.mac, udp(web.ip.Get(f), 1, to, 2)), "db", drop.SpoofMAC},
 			"an address of its own":         {"stray", frames(stray.mac, db.mac, udp(stray.ip.Get(f), 1, to, 2)), "db", ""},
-			"nobody's address, claimed now": {"stray", frames(stray.mac, db.mac, udp(remote.Get(f), 1, to, 2)), "db", reasonIP},
+			"nobody's address, claimed now": {"stray", frames(stray.mac, db.mac, udp(remote.Get(f), 1, to, 2)), "db", drop.SpoofIP},
 		}
 	}))
 }

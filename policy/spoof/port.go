@@ -4,21 +4,8 @@ import (
 	"net/netip"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
-)
-
-// The reasons why frames are dropped: the names of the counters.
-const (
-	reasonReserved  = "spoof_reserved"  // to a group that bridges keep to themselves
-	reasonEtherType = "spoof_ethertype" // neither IPv4, ARP nor IPv6, or under a VLAN tag
-	reasonMAC       = "spoof_mac"       // source MAC
-	reasonIP        = "spoof_ip"        // source address
-	reasonARP       = "spoof_arp"       // sender
-	reasonND        = "spoof_nd"        // target of a neighbour advertisement or of DAD
-	reasonRA        = "spoof_ra"        // router advertisement or redirect
-	reasonDHCP      = "spoof_dhcp"      // a DHCP server's message
-	reasonHeader    = "spoof_header"    // IP headers that lead to no transport protocol
-	reasonClaimed   = "spoof_claimed"   // a claimed identity, by another port
 )
 
 // The chains that frames go through, and the maps that spread them.
@@ -106,7 +93,7 @@ func (c *compiler) fromPorts() {
 		rule("a claimed port", claimed, nft.Do(nft.Goto(chainPort))),
 		rule("any other port", nft.Do(nft.Goto(chainOther))))
 	c.base(chainInput, "input", priorityEarly,
-		rule("a claimed port, round the bridge", claimed, reserved(), c.drop(reasonReserved)),
+		rule("a claimed port, round the bridge", claimed, reserved(), c.drop(drop.SpoofReserved)),
 		rule("any other port, round the bridge", reserved(), nft.Do(nft.Goto(chainOther))),
 		rule("", carries(nft.EtherIPv6), saddr(spec.IPv6).InPrefix(linkLocals), nft.IIFName().In(setIsolated), nft.Do(nft.Goto(chainFrom))))
 }
@@ -121,14 +108,14 @@ func (c *compiler) fromPorts() {
 func (c *compiler) fromClaimed() {
 	c.chain(chainPort,
 		rule("a MAC that nobody claims", nft.IIFName().In(setUnbound), nft.EtherSaddr().NotIn(setMACs), nft.Do(nft.Goto(chainType))),
-		rule("", c.drop(reasonMAC)))
+		rule("", c.drop(drop.SpoofMAC)))
 	c.verdicts(mapTypes, nft.TypeEtherType,
 		nft.Ether(nft.EtherIPv4).Maps(nft.Goto(chainIP.IPv4)),
 		nft.Ether(nft.EtherARP).Maps(nft.Goto(chainARP)),
 		nft.Ether(nft.EtherIPv6).Maps(nft.Goto(chainIP.IPv6)))
 	c.chain(chainType,
 		rule("", nft.EtherType().VMap(mapTypes)),
-		rule("", c.drop(reasonEtherType)))
+		rule("", c.drop(drop.SpoofEtherType)))
 	c.arp()
 	c.neighbours()
 	for _, f := range spec.Families {
@@ -147,15 +134,15 @@ func (c *compiler) arp() {
 	next := nft.Do(nft.Goto(chainSender))
 	address := setAddresses.IPv4
 	c.chain(chainARP,
-		rule("not for IPv4 over Ethernet", nft.ARPLayout().IsNot("\x00\x01\x08\x00\x06\x04"), c.drop(reasonARP)),
+		rule("not for IPv4 over Ethernet", nft.ARPLayout().IsNot("\x00\x01\x08\x00\x06\x04"), c.drop(drop.SpoofARP)),
 		rule("the port's MAC", nft.Concat(nft.IIFName(), nft.ARPSenderMAC()).In(setBound), next),
 		rule("a MAC that nobody claims", nft.IIFName().In(setUnbound), nft.ARPSenderMAC().NotIn(setMACs), next),
-		rule("", c.drop(reasonARP)))
+		rule("", c.drop(drop.SpoofARP)))
 	c.chain(chainSender,
 		rule("the port's address", nft.Concat(nft.IIFName(), nft.ARPSenderIP()).In(address), nft.Do(nft.Accept)),
 		rule("probe", nft.ARPOperation().Is(nft.Port(1)), nft.ARPSenderIP().Is(nft.Addr(netip.IPv4Unspecified())),
 			nft.Concat(nft.IIFName(), nft.ARPTargetIP()).In(address), nft.Do(nft.Accept)),
-		rule("", c.drop(reasonARP)))
+		rule("", c.drop(drop.SpoofARP)))
 }
 
 // ip checks IP of a family. Fragments behind the first have no transport
@@ -175,7 +162,7 @@ func (c *compiler) ip(f spec.Family) {
 	c.chain(chainIP.Get(f),
 		rule("", nft.L4Proto().VMap(mapProtocols.Get(f))),
 		rule("", nft.L4Proto().IsNot(nft.Proto(255)), nft.Do(nft.Goto(chainSource.Get(f)))),
-		rule("", c.drop(reasonHeader)))
+		rule("", c.drop(drop.SpoofHeader)))
 
 	source := []nft.Rule{rule("the port's address", carries(nft.EtherTypeOf(f)), nft.Concat(nft.IIFName(), saddr(f)).In(setAddresses.Get(f)), nft.Do(nft.Accept))}
 	if f == spec.IPv6 {
@@ -184,13 +171,13 @@ func (c *compiler) ip(f spec.Family) {
 	}
 	c.chain(chainSource.Get(f), append(source,
 		rule("no address yet", carries(nft.EtherTypeOf(f)), saddr(f).Is(nft.Addr(fam.unspecified)), nft.Do(nft.Goto(chainUnspecified.Get(f)))),
-		rule("", c.drop(reasonIP)))...)
-	c.chain(chainUnspecified.Get(f), append(c.unspecified(f), rule("", c.drop(reasonIP)))...)
+		rule("", c.drop(drop.SpoofIP)))...)
+	c.chain(chainUnspecified.Get(f), append(c.unspecified(f), rule("", c.drop(drop.SpoofIP)))...)
 
-	c.chain(chainUDP.Get(f), rule("DHCP server", nft.Sport(nft.UDP).Is(nft.Port(fam.serverPort)), c.drop(reasonDHCP)))
+	c.chain(chainUDP.Get(f), rule("DHCP server", nft.Sport(nft.UDP).Is(nft.Port(fam.serverPort)), c.drop(drop.SpoofDHCP)))
 	var icmp []nft.Rule
 	for _, t := range fam.routerTypes {
-		icmp = append(icmp, rule("router", icmpType(f).Is(nft.Proto(t)), c.drop(reasonRA)))
+		icmp = append(icmp, rule("router", icmpType(f).Is(nft.Proto(t)), c.drop(drop.SpoofRA)))
 	}
 	if f == spec.IPv6 {
 		icmp = append(icmp, rule("", icmpType(f).Is(nft.Proto(icmpNeighborAdvert)), nft.Do(nft.Jump(chainTarget))))
@@ -221,5 +208,5 @@ func (c *compiler) neighbours() {
 		rule("the port's address", nft.Concat(nft.IIFName(), target()).In(address), nft.Do(nft.Return)),
 		rule("a link-local address that nobody claims", nft.IIFName().In(setUnbound),
 			target().InPrefix(linkLocals), target().NotIn(setClaimed.IPv6), nft.Do(nft.Return)),
-		rule("", c.drop(reasonND)))
+		rule("", c.drop(drop.SpoofND)))
 }

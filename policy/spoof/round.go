@@ -2,6 +2,7 @@ package spoof
 
 import (
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -32,5 +33,5 @@ func (c *compiler) round() {
 	}
 	c.set(c.claims.names(), setPorts, nft.TypeIfName)
 	c.base(chainRound, "prerouting", nft.PriorityRaw,
-		rule("round the bridge", nft.IIFName().In(setPorts), c.drop(reasonReserved)))
+		rule("round the bridge", nft.IIFName().In(setPorts), c.drop(drop.SpoofReserved)))
 }

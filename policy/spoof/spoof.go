@@ -26,6 +26,7 @@ import (
 	"net/netip"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -92,9 +93,8 @@ func (c *compiler) chain(name string, rules ...nft.Rule) {
 	c.table.Chains = append(c.table.Chains, nft.Chain{Name: name, Rules: rules})
 }
 
-// drop is the end of every rule that drops. It counts by reason, in a counter
-// that outlives the rule.
-func (c *compiler) drop(reason string) nft.Statement {
-	c.table.Counters = append(c.table.Counters, reason)
-	return nft.Do(nft.CounterRef{Name: reason}, nft.Drop)
+// drop is the end of every rule that drops.
+func (c *compiler) drop(r drop.Reason) nft.Statement {
+	c.table.Counters = append(c.table.Counters, string(r))
+	return r.Do()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/poldernet/polder/internal/lab/packet"
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -200,36 +201,36 @@ func claimedAttempts() map[string]attempt {
 				"honest, to outside":   {"web", frames(web.mac, gateway.mac, udp(w, 1, remote.Get(f), 2)), "gateway", ""},
 				"honest, to unclaimed": {"web", frames(web.mac, stray.mac, udp(w, 1, stray.ip.Get(f), 2)), "stray", ""},
 
-				"nobody's MAC":      {"web", frames(nobodyMAC, db.mac, udp(w, 1, d, 2)), "db", reasonMAC},
-				"a neighbour's MAC": {"web", frames(free.mac, db.mac, udp(w, 1, d, 2)), "db", reasonMAC},
-				"the gateway's MAC": {"web", frames(gateway.mac, db.mac, udp(w, 1, d, 2)), "db", reasonMAC},
+				"nobody's MAC":      {"web", frames(nobodyMAC, db.mac, udp(w, 1, d, 2)), "db", drop.SpoofMAC},
+				"a neighbour's MAC": {"web", frames(free.mac, db.mac, udp(w, 1, d, 2)), "db", drop.SpoofMAC},
+				"the gateway's MAC": {"web", frames(gateway.mac, db.mac, udp(w, 1, d, 2)), "db", drop.SpoofMAC},
 
-				"a neighbour's address":   {"web", frames(web.mac, db.mac, udp(fr, 1, d, 2)), "db", reasonIP},
-				"nobody's address":        {"web", frames(web.mac, db.mac, udp(nobody.Get(f), 1, d, 2)), "db", reasonIP},
-				"the gateway's address":   {"web", frames(web.mac, db.mac, udp(gateway.ip.Get(f), 1, d, 2)), "db", reasonIP},
-				"the VTEP's address":      {"web", frames(web.mac, db.mac, udp(vtep.Get(f), 1, d, 2)), "db", reasonIP},
-				"a remote pod's address":  {"web", frames(web.mac, db.mac, udp(remote.Get(f), 1, d, 2)), "db", reasonIP},
-				"an address, to gateway":  {"web", frames(web.mac, gateway.mac, udp(fr, 1, gateway.ip.Get(f), 2)), "gateway", reasonIP},
-				"no address":              {"web", frames(web.mac, db.mac, udp(none.Get(f), 1, d, 2)), "db", reasonIP},
-				"no address, ping":        {"web", frames(web.mac, db.mac, ping(none.Get(f), d, 8)), "db", reasonIP},
-				"no address, to a server": {"web", frames(web.mac, db.mac, udp(none.Get(f), 1, d, server)), "db", reasonIP},
+				"a neighbour's address":   {"web", frames(web.mac, db.mac, udp(fr, 1, d, 2)), "db", drop.SpoofIP},
+				"nobody's address":        {"web", frames(web.mac, db.mac, udp(nobody.Get(f), 1, d, 2)), "db", drop.SpoofIP},
+				"the gateway's address":   {"web", frames(web.mac, db.mac, udp(gateway.ip.Get(f), 1, d, 2)), "db", drop.SpoofIP},
+				"the VTEP's address":      {"web", frames(web.mac, db.mac, udp(vtep.Get(f), 1, d, 2)), "db", drop.SpoofIP},
+				"a remote pod's address":  {"web", frames(web.mac, db.mac, udp(remote.Get(f), 1, d, 2)), "db", drop.SpoofIP},
+				"an address, to gateway":  {"web", frames(web.mac, gateway.mac, udp(fr, 1, gateway.ip.Get(f), 2)), "gateway", drop.SpoofIP},
+				"no address":              {"web", frames(web.mac, db.mac, udp(none.Get(f), 1, d, 2)), "db", drop.SpoofIP},
+				"no address, ping":        {"web", frames(web.mac, db.mac, ping(none.Get(f), d, 8)), "db", drop.SpoofIP},
+				"no address, to a server": {"web", frames(web.mac, db.mac, udp(none.Get(f), 1, d, server)), "db", drop.SpoofIP},
 
-				"a VLAN tag without VLAN":    {"web", tagged(honest, packet.EtherVLAN, 0), "db", reasonEtherType},
-				"a VLAN tag":                 {"web", tagged(honest, packet.EtherVLAN, 5), "db", reasonEtherType},
-				"a provider's tag":           {"web", tagged(honest, packet.EtherQinQ, 0), "db", reasonEtherType},
-				"two tags":                   {"web", tagged(honest, packet.EtherQinQ, 0, packet.EtherVLAN, 0), "db", reasonEtherType},
-				"a tag, and a wrong address": {"web", tagged(frame(web.mac, db.mac, udp(fr, 1, d, 2)), packet.EtherVLAN, 0), "db", reasonEtherType},
-				"a tag, to gateway":          {"web", tagged(frame(web.mac, gateway.mac, udp(w, 1, gateway.ip.Get(f), 2)), packet.EtherVLAN, 0), "gateway", reasonEtherType},
+				"a VLAN tag without VLAN":    {"web", tagged(honest, packet.EtherVLAN, 0), "db", drop.SpoofEtherType},
+				"a VLAN tag":                 {"web", tagged(honest, packet.EtherVLAN, 5), "db", drop.SpoofEtherType},
+				"a provider's tag":           {"web", tagged(honest, packet.EtherQinQ, 0), "db", drop.SpoofEtherType},
+				"two tags":                   {"web", tagged(honest, packet.EtherQinQ, 0, packet.EtherVLAN, 0), "db", drop.SpoofEtherType},
+				"a tag, and a wrong address": {"web", tagged(frame(web.mac, db.mac, udp(fr, 1, d, 2)), packet.EtherVLAN, 0), "db", drop.SpoofEtherType},
+				"a tag, to gateway":          {"web", tagged(frame(web.mac, gateway.mac, udp(w, 1, gateway.ip.Get(f), 2)), packet.EtherVLAN, 0), "gateway", drop.SpoofEtherType},
 
-				"redirect":                  {"web", frames(web.mac, db.mac, redirect(w, d)), "db", reasonRA},
-				"redirect, in fragments":    {"web", frames(web.mac, db.mac, packet.Fragments(redirect(w, d), 8)...), "db", reasonRA},
+				"redirect":                  {"web", frames(web.mac, db.mac, redirect(w, d)), "db", drop.SpoofRA},
+				"redirect, in fragments":    {"web", frames(web.mac, db.mac, packet.Fragments(redirect(w, d), 8)...), "db", drop.SpoofRA},
 				"ping":                      {"web", frames(web.mac, db.mac, ping(w, d, 8)), "db", ""},
 				"large ping, in fragments":  {"web", frames(web.mac, db.mac, packet.Fragments(ping(w, d, 3000), 1400)...), "db", ""},
-				"a wrong address, later on": {"web", frames(web.mac, db.mac, packet.Fragments(ping(fr, d, 3000), 1400)[1:2]...), "db", reasonIP},
+				"a wrong address, later on": {"web", frames(web.mac, db.mac, packet.Fragments(ping(fr, d, 3000), 1400)[1:2]...), "db", drop.SpoofIP},
 
-				"DHCP server":                  {"web", frames(web.mac, db.mac, udp(w, server, d, client)), "db", reasonDHCP},
-				"DHCP server without address":  {"web", frames(web.mac, db.mac, udp(none.Get(f), server, d, client)), "db", reasonDHCP},
-				"DHCP server, in fragments":    {"web", frames(web.mac, db.mac, packet.Fragments(udp(w, server, d, client), 8)...), "db", reasonDHCP},
+				"DHCP server":                  {"web", frames(web.mac, db.mac, udp(w, server, d, client)), "db", drop.SpoofDHCP},
+				"DHCP server without address":  {"web", frames(web.mac, db.mac, udp(none.Get(f), server, d, client)), "db", drop.SpoofDHCP},
+				"DHCP server, in fragments":    {"web", frames(web.mac, db.mac, packet.Fragments(udp(w, server, d, client), 8)...), "db", drop.SpoofDHCP},
 				"DHCP client, with an address": {"web", frames(web.mac, db.mac, udp(w, client, d, server)), "db", ""},
 				"datagrams, in fragments":      {"web", frames(web.mac, db.mac, packet.Fragments(udp(w, 1, d, 2), 16)...), "db", ""},
 			}
@@ -242,18 +243,18 @@ func otherTypes() map[string]attempt {
 	all := map[string]attempt{
 		"DHCP client": {"web", frames(web.mac, broadcast, udp(none.IPv4, 68, addr("255.255.255.255"), 67)), "db", ""},
 		"IGMP without address": {"web", frames(web.mac, db.mac, packet.IP(none.IPv4, addr("224.0.0.22"), 2,
-			[]byte("an IGMP message, or nearly"))), "db", reasonIP},
+			[]byte("an IGMP message, or nearly"))), "db", drop.SpoofIP},
 		"IPv4 router advertisement": {"web", frames(web.mac, db.mac, packet.NewICMP(web.ip.IPv4, db.ip.IPv4, packet.RouterAdvertIPv4, 0,
-			[]byte{1, 2, 7, 8, 10, 244, 1, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8})), "db", reasonRA},
+			[]byte{1, 2, 7, 8, 10, 244, 1, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8})), "db", drop.SpoofRA},
 		"datagram, behind IPv4 options":    {"web", frames(web.mac, db.mac, packet.ExtendIPv4(udp(web.ip.IPv4, 1, db.ip.IPv4, 2))), "db", ""},
-		"DHCP server, behind IPv4 options": {"web", frames(web.mac, db.mac, packet.ExtendIPv4(udp(web.ip.IPv4, 67, db.ip.IPv4, 68))), "db", reasonDHCP},
-		"redirect, behind IPv4 options":    {"web", frames(web.mac, db.mac, packet.ExtendIPv4(redirect(web.ip.IPv4, db.ip.IPv4))), "db", reasonRA},
-		"IPv6 in a frame of IPv4":          {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv4, udp(web.ip.IPv6, 1, db.ip.IPv6, 2))}, "db", reasonHeader},
-		"IPv4 in a frame of IPv6":          {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv6, udp(web.ip.IPv4, 1, db.ip.IPv4, 2))}, "db", reasonHeader},
+		"DHCP server, behind IPv4 options": {"web", frames(web.mac, db.mac, packet.ExtendIPv4(udp(web.ip.IPv4, 67, db.ip.IPv4, 68))), "db", drop.SpoofDHCP},
+		"redirect, behind IPv4 options":    {"web", frames(web.mac, db.mac, packet.ExtendIPv4(redirect(web.ip.IPv4, db.ip.IPv4))), "db", drop.SpoofRA},
+		"IPv6 in a frame of IPv4":          {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv4, udp(web.ip.IPv6, 1, db.ip.IPv6, 2))}, "db", drop.SpoofHeader},
+		"IPv4 in a frame of IPv6":          {"web", [][]byte{packet.Ethernet(web.mac, db.mac, packet.EtherIPv6, udp(web.ip.IPv4, 1, db.ip.IPv4, 2))}, "db", drop.SpoofHeader},
 	}
 	for _, t := range []uint16{0x0001, 0x0026, 0x8035, 0x8863, 0x8864, 0x8847, 0x88cc, 0x88b5, 0x8906} {
 		payload := append([]byte(fmt.Sprintf("of type %04x", t)), make([]byte, 40)...)
-		all[fmt.Sprintf("type %04x", t)] = attempt{"web", [][]byte{packet.Ethernet(web.mac, db.mac, t, payload)}, "db", reasonEtherType}
+		all[fmt.Sprintf("type %04x", t)] = attempt{"web", [][]byte{packet.Ethernet(web.mac, db.mac, t, payload)}, "db", drop.SpoofEtherType}
 	}
 	return all
 }
@@ -262,7 +263,7 @@ func otherTypes() map[string]attempt {
 func arpAttempts() map[string]attempt {
 	g, w, d, f := gateway.ip.IPv4, web.ip.IPv4, db.ip.IPv4, free.ip.IPv4
 	zero := spec.MAC{}
-	arp := func(from string, dst spec.MAC, p []byte, reason string) attempt {
+	arp := func(from string, dst spec.MAC, p []byte, reason drop.Reason) attempt {
 		return attempt{from, frames(podNamed(from).mac, dst, p), "db", reason}
 	}
 	foreign := packet.ARP(packet.ARPReply, web.mac, w, db.mac, d)
@@ -275,26 +276,26 @@ func arpAttempts() map[string]attempt {
 		"ARP probe":                arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, none.IPv4, zero, w), ""),
 		"ARP request, without MAC": arp("free", broadcast, packet.ARP(packet.ARPRequest, free.mac, f, zero, d), ""),
 
-		"gratuitous ARP for the gateway":     arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, g, zero, g), reasonARP),
-		"gratuitous ARP for a neighbour":     arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, f, zero, f), reasonARP),
-		"gratuitous reply for a neighbour":   arp("web", broadcast, packet.ARP(packet.ARPReply, web.mac, f, broadcast, f), reasonARP),
-		"ARP reply for the gateway":          arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, g, db.mac, d), reasonARP),
-		"ARP reply for a neighbour":          arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, f, db.mac, d), reasonARP),
-		"ARP reply for nobody":               arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, nobody.IPv4, db.mac, d), reasonARP),
-		"ARP request with a wrong MAC":       arp("web", broadcast, packet.ARP(packet.ARPRequest, gateway.mac, w, zero, d), reasonARP),
-		"ARP probe for a neighbour":          arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, none.IPv4, zero, f), reasonARP),
-		"ARP reply without address":          arp("web", broadcast, packet.ARP(packet.ARPReply, web.mac, none.IPv4, zero, w), reasonARP),
-		"ARP of another layout":              arp("web", db.mac, foreign, reasonARP),
-		"ARP that is cut short":              arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, w, db.mac, d)[:13], reasonARP),
-		"ARP reply for the gateway, no MAC":  arp("free", db.mac, packet.ARP(packet.ARPReply, free.mac, g, db.mac, d), reasonARP),
-		"ARP with the gateway's MAC, no MAC": arp("free", db.mac, packet.ARP(packet.ARPReply, gateway.mac, f, db.mac, d), reasonARP),
+		"gratuitous ARP for the gateway":     arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, g, zero, g), drop.SpoofARP),
+		"gratuitous ARP for a neighbour":     arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, f, zero, f), drop.SpoofARP),
+		"gratuitous reply for a neighbour":   arp("web", broadcast, packet.ARP(packet.ARPReply, web.mac, f, broadcast, f), drop.SpoofARP),
+		"ARP reply for the gateway":          arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, g, db.mac, d), drop.SpoofARP),
+		"ARP reply for a neighbour":          arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, f, db.mac, d), drop.SpoofARP),
+		"ARP reply for nobody":               arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, nobody.IPv4, db.mac, d), drop.SpoofARP),
+		"ARP request with a wrong MAC":       arp("web", broadcast, packet.ARP(packet.ARPRequest, gateway.mac, w, zero, d), drop.SpoofARP),
+		"ARP probe for a neighbour":          arp("web", broadcast, packet.ARP(packet.ARPRequest, web.mac, none.IPv4, zero, f), drop.SpoofARP),
+		"ARP reply without address":          arp("web", broadcast, packet.ARP(packet.ARPReply, web.mac, none.IPv4, zero, w), drop.SpoofARP),
+		"ARP of another layout":              arp("web", db.mac, foreign, drop.SpoofARP),
+		"ARP that is cut short":              arp("web", db.mac, packet.ARP(packet.ARPReply, web.mac, w, db.mac, d)[:13], drop.SpoofARP),
+		"ARP reply for the gateway, no MAC":  arp("free", db.mac, packet.ARP(packet.ARPReply, free.mac, g, db.mac, d), drop.SpoofARP),
+		"ARP with the gateway's MAC, no MAC": arp("free", db.mac, packet.ARP(packet.ARPReply, gateway.mac, f, db.mac, d), drop.SpoofARP),
 	}
 }
 
 // ndAttempts are about IPv6's neighbours.
 func ndAttempts() map[string]attempt {
 	g, w, d, f := gateway.ip.IPv6, web.ip.IPv6, db.ip.IPv6, free.ip.IPv6
-	nd := func(from string, p []byte, reason string) attempt {
+	nd := func(from string, p []byte, reason drop.Reason) attempt {
 		return attempt{from, frames(podNamed(from).mac, db.mac, p), "db", reason}
 	}
 	cut := func(p []byte) []byte { // its first 8 bytes are a whole ICMPv6 header
@@ -325,39 +326,39 @@ func ndAttempts() map[string]attempt {
 		"DAD for some link-local":      nd("free", dad(nobodyLL), ""),
 		"from some link-local, no MAC": nd("free", udp(nobodyLL, 1, db.ll, 2), ""),
 
-		"NA for the gateway":                   nd("web", advert(w, g, web.mac), reasonND),
-		"NA for the gateway's link-local":      nd("web", advert(web.ll, gateway.ll, web.mac), reasonND),
-		"NA for a neighbour":                   nd("web", advert(w, f, web.mac), reasonND),
-		"NA for a neighbour, from link-local":  nd("web", advert(web.ll, d, web.mac), reasonND),
-		"NA for nobody":                        nd("web", advert(w, nobody.IPv6, web.mac), reasonND),
-		"NA for nobody's link-local":           nd("web", advert(w, nobodyLL, web.mac), reasonND),
-		"NA as a neighbour":                    nd("web", advert(f, f, web.mac), reasonND),
-		"NA for own, as a neighbour":           nd("web", advert(f, w, web.mac), reasonIP),
-		"NS as a neighbour":                    nd("web", solicit(f, d, web.mac), reasonIP),
-		"DAD for a neighbour":                  nd("web", dad(f), reasonND),
-		"DAD for the gateway":                  nd("web", dad(g), reasonND),
-		"DAD for a neighbour's link-local":     nd("web", dad(db.ll), reasonND),
-		"from a neighbour's link-local":        nd("web", udp(db.ll, 1, d, 2), reasonIP),
-		"from nobody's link-local":             nd("web", udp(nobodyLL, 1, d, 2), reasonIP),
-		"from the gateway's link-local":        nd("web", udp(gateway.ll, 1, d, 2), reasonIP),
-		"NA for the gateway, no MAC":           nd("free", advert(f, g, free.mac), reasonND),
-		"NA for a neighbour's LL, no MAC":      nd("free", advert(f, db.ll, free.mac), reasonND),
-		"NA for the gateway's LL, no MAC":      nd("free", advert(f, gateway.ll, free.mac), reasonND),
-		"DAD for a neighbour's LL, no MAC":     nd("free", dad(db.ll), reasonND),
-		"from the gateway's LL, no MAC":        nd("free", udp(gateway.ll, 1, d, 2), reasonIP),
-		"from a neighbour's LL, no MAC":        nd("free", udp(db.ll, 1, d, 2), reasonIP),
-		"with a neighbour's address, no MAC":   nd("free", udp(w, 1, d, 2), reasonIP),
-		"with the gateway's MAC, no MAC":       {"free", frames(gateway.mac, db.mac, udp(f, 1, d, 2)), "db", reasonMAC},
-		"with a neighbour's MAC, no MAC":       {"free", frames(web.mac, db.mac, udp(f, 1, d, 2)), "db", reasonMAC},
+		"NA for the gateway":                   nd("web", advert(w, g, web.mac), drop.SpoofND),
+		"NA for the gateway's link-local":      nd("web", advert(web.ll, gateway.ll, web.mac), drop.SpoofND),
+		"NA for a neighbour":                   nd("web", advert(w, f, web.mac), drop.SpoofND),
+		"NA for a neighbour, from link-local":  nd("web", advert(web.ll, d, web.mac), drop.SpoofND),
+		"NA for nobody":                        nd("web", advert(w, nobody.IPv6, web.mac), drop.SpoofND),
+		"NA for nobody's link-local":           nd("web", advert(w, nobodyLL, web.mac), drop.SpoofND),
+		"NA as a neighbour":                    nd("web", advert(f, f, web.mac), drop.SpoofND),
+		"NA for own, as a neighbour":           nd("web", advert(f, w, web.mac), drop.SpoofIP),
+		"NS as a neighbour":                    nd("web", solicit(f, d, web.mac), drop.SpoofIP),
+		"DAD for a neighbour":                  nd("web", dad(f), drop.SpoofND),
+		"DAD for the gateway":                  nd("web", dad(g), drop.SpoofND),
+		"DAD for a neighbour's link-local":     nd("web", dad(db.ll), drop.SpoofND),
+		"from a neighbour's link-local":        nd("web", udp(db.ll, 1, d, 2), drop.SpoofIP),
+		"from nobody's link-local":             nd("web", udp(nobodyLL, 1, d, 2), drop.SpoofIP),
+		"from the gateway's link-local":        nd("web", udp(gateway.ll, 1, d, 2), drop.SpoofIP),
+		"NA for the gateway, no MAC":           nd("free", advert(f, g, free.mac), drop.SpoofND),
+		"NA for a neighbour's LL, no MAC":      nd("free", advert(f, db.ll, free.mac), drop.SpoofND),
+		"NA for the gateway's LL, no MAC":      nd("free", advert(f, gateway.ll, free.mac), drop.SpoofND),
+		"DAD for a neighbour's LL, no MAC":     nd("free", dad(db.ll), drop.SpoofND),
+		"from the gateway's LL, no MAC":        nd("free", udp(gateway.ll, 1, d, 2), drop.SpoofIP),
+		"from a neighbour's LL, no MAC":        nd("free", udp(db.ll, 1, d, 2), drop.SpoofIP),
+		"with a neighbour's address, no MAC":   nd("free", udp(w, 1, d, 2), drop.SpoofIP),
+		"with the gateway's MAC, no MAC":       {"free", frames(gateway.mac, db.mac, udp(f, 1, d, 2)), "db", drop.SpoofMAC},
+		"with a neighbour's MAC, no MAC":       {"free", frames(web.mac, db.mac, udp(f, 1, d, 2)), "db", drop.SpoofMAC},
 		"with nobody's MAC, no MAC":            {"free", frames(nobodyMAC, db.mac, udp(f, 1, d, 2)), "db", ""},
-		"RA":                                   nd("web", routerAdvert(web.ll), reasonRA),
-		"RA from the gateway's link-local":     nd("web", routerAdvert(gateway.ll), reasonRA),
-		"RA, no MAC":                           nd("free", routerAdvert(nobodyLL), reasonRA),
-		"DHCPv6 server":                        nd("web", udp(web.ll, 547, db.ll, 546), reasonDHCP),
-		"NA for the gateway, first fragment":   nd("web", cut(advert(w, g, web.mac)), reasonND),
-		"DAD for a neighbour, first fragment":  nd("web", cut(dad(f)), reasonND),
-		"MLD report from a wrong address":      nd("web", report(f), reasonIP),
-		"query for information without source": nd("web", packet.NewICMP(none.IPv6, allNodes, 139, 0, make([]byte, 40)), reasonIP),
+		"RA":                                   nd("web", routerAdvert(web.ll), drop.SpoofRA),
+		"RA from the gateway's link-local":     nd("web", routerAdvert(gateway.ll), drop.SpoofRA),
+		"RA, no MAC":                           nd("free", routerAdvert(nobodyLL), drop.SpoofRA),
+		"DHCPv6 server":                        nd("web", udp(web.ll, 547, db.ll, 546), drop.SpoofDHCP),
+		"NA for the gateway, first fragment":   nd("web", cut(advert(w, g, web.mac)), drop.SpoofND),
+		"DAD for a neighbour, first fragment":  nd("web", cut(dad(f)), drop.SpoofND),
+		"MLD report from a wrong address":      nd("web", report(f), drop.SpoofIP),
+		"query for information without source": nd("web", packet.NewICMP(none.IPv6, allNodes, 139, 0, make([]byte, 40)), drop.SpoofIP),
 	}
 }
 
@@ -367,20 +368,20 @@ func extensions() map[string]attempt {
 	g, w, d := gateway.ip.IPv6, web.ip.IPv6, db.ip.IPv6
 	messages := map[string]struct {
 		packet []byte
-		reason string
+		reason drop.Reason
 	}{
-		"RA":                 {routerAdvert(web.ll), reasonRA},
-		"redirect":           {redirect(w, d), reasonRA},
-		"NA for the gateway": {advert(w, g, web.mac), reasonND},
-		"DAD for another":    {dad(free.ip.IPv6), reasonND},
-		"DHCPv6 server":      {udp(w, 547, d, 546), reasonDHCP},
-		"a wrong address":    {udp(free.ip.IPv6, 1, d, 2), reasonIP},
+		"RA":                 {routerAdvert(web.ll), drop.SpoofRA},
+		"redirect":           {redirect(w, d), drop.SpoofRA},
+		"NA for the gateway": {advert(w, g, web.mac), drop.SpoofND},
+		"DAD for another":    {dad(free.ip.IPv6), drop.SpoofND},
+		"DHCPv6 server":      {udp(w, 547, d, 546), drop.SpoofDHCP},
+		"a wrong address":    {udp(free.ip.IPv6, 1, d, 2), drop.SpoofIP},
 		"honest":             {udp(w, 1, d, 2), ""},
 		"NA":                 {advert(w, w, web.mac), ""},
 	}
 	all := map[string]attempt{}
 	for name, m := range messages {
-		send := func(how, reason string, packets ...[]byte) {
+		send := func(how string, reason drop.Reason, packets ...[]byte) {
 			all[name+", "+how] = attempt{"web", frames(web.mac, db.mac, packets...), "db", reason}
 		}
 		options := packet.Extend(m.packet, packet.DestOptions, 24)
@@ -393,8 +394,8 @@ func extensions() map[string]attempt {
 			send("in fragments", m.reason, packet.Fragments(m.packet, 8)...)
 		}
 		// Whoever gets all of these but the last has nothing.
-		send("later than the first fragment", reasonHeader, late(m.packet)...)
-		send("later than the first fragment, behind options", reasonHeader,
+		send("later than the first fragment", drop.SpoofHeader, late(m.packet)...)
+		send("later than the first fragment, behind options", drop.SpoofHeader,
 			packet.Fragments(packet.Extend(packet.Extend(m.packet, packet.DestOptions, 64), packet.DestOptions, 8), 8)...)
 	}
 	return all
