@@ -42,7 +42,9 @@ With --counters it also reads from the kernel of this host how many packets came
 to each rule, and for how many no rule of a tier decided, so that its default
 action did. A packet counts at every rule that it matches on its way, in both
 directions of a connection. A counter stays as long as some rule of the policy
-says the same; what selects nothing on this node is not in force here.`,
+says the same; what selects nothing on this node is not in force here. What was
+dropped before a policy could decide, such as packets in another's name, is listed
+behind the policies by its reason.`,
 		Example: `  polder policy show
   polder policy show --counters
   polder policy show db --json`,
@@ -77,6 +79,9 @@ says the same; what selects nothing on this node is not in force here.`,
 					return err
 				}
 				shown.Count(tiers, values)
+				if len(names) == 0 {
+					shown.CountDropped(values)
+				}
 			}
 			return a.show(shown, asJSON, verbose)
 		},

@@ -11,11 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/internal/lab/packet"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/spec"
 )
@@ -484,6 +486,71 @@ func TestCountersStay(t *testing.T) {
 	wants("what it is now denies", "map[db ingress 2:2 db ingress 3:4 db ingress 4:2 tier default ingress:1]")
 }
 
+// lie has web send datagrams to db under an address of nobody's, in each family,
+// and TCP to db from its middle.
+func (w *watched) lie() {
+	w.t.Helper()
+	mac := func(pod string) spec.MAC {
+		out, err := w.Pod(pod).Command(w.t.Context(), "cat", "/sys/class/net/eth0/address").Output()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		m, err := spec.ParseMAC(strings.TrimSpace(string(out)))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return m
+	}
+	web, db := mac("web"), mac("db")
+	frame := func(etherType uint16, p []byte) []byte { return packet.Ethernet(web, db, etherType, p) }
+	addr := netip.MustParseAddrPort
+	ack := make([]byte, 20)
+	ack[0], ack[2], ack[3], ack[12], ack[13] = 0x80, 5432>>8, 5432&0xff, 5<<4, 0x10
+	if err := w.Pod("web").Inject("eth0",
+		frame(packet.EtherIPv4, packet.NewUDP(addr("10.244.1.9:9"), addr("10.244.1.6:9"), nil)),
+		frame(packet.EtherIPv6, packet.NewUDP(addr("[fd00:10:244:1::9]:9"), addr("[fd00:10:244:1::6]:9"), nil)),
+		frame(packet.EtherIPv4, packet.IP(addr("10.244.1.5:1").Addr(), addr("10.244.1.6:1").Addr(), packet.TCP, ack)),
+	); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// What is dropped by no policy is counted by its reason, in both tables, and the
+// counters outlive changes of the policies.
+func TestDropsByNoPolicyAreCounted(t *testing.T) {
+	w := newWatchedNode(t)
+	w.apply()
+	shows := func(when string, want ...string) {
+		t.Helper()
+		_, section, _ := strings.Cut(string(w.polder("policy", "show", "--counters")), "\ndropped by no policy\n")
+		if got := strings.Fields(section); !slices.Equal(got, strings.Fields(strings.Join(want, " "))) {
+			t.Errorf("%s:\n%s", when, section)
+		}
+	}
+	shows("before all", "nothing")
+	w.lie()
+	lies := []string{
+		"spoof_ip              from an address that is not the endpoint's  (2 packets, 76 bytes)",
+		"policy_no_connection  of no connection that policies could judge  (1 packet, 40 bytes)",
+	}
+	shows("after lies", lies...)
+	w.write("")
+	w.apply()
+	w.write(seeingPolicies + "policy \"web\" {\n  selector = \"app == 'web'\"\n}\n")
+	w.apply()
+	// What judges connections was gone meanwhile.
+	shows("after changes", lies[0])
+	w.lie()
+	lies[0] = strings.Replace(lies[0], "2 packets, 76", "4 packets, 152", 1)
+	shows("after lies", lies...)
+	w.write(seeingPolicies)
+	w.apply()
+	shows("after another change", lies...)
+	if out := string(w.polder("policy", "show", "db", "--counters")); strings.Contains(out, "no policy") {
+		t.Errorf("of one policy:\n%s", out)
+	}
+}
+
 // What the daemon tells Prometheus is what nft(8) lists.
 func TestMetricsOfPolicies(t *testing.T) {
 	w := newWatchedNode(t)
@@ -501,7 +568,13 @@ func TestMetricsOfPolicies(t *testing.T) {
 	w.datagrams(30, "10.244.1.6", 7)
 	w.datagrams(12, "fd00:10:244:1::6", 9)
 	w.connect("fd00:10:244:1::6", 5432)
+	w.lie()
 	scrape := w.scrape()
+	for _, line := range []string{`polder_dropped_packets_total{reason="spoof_ip"} 2`, `polder_dropped_packets_total{reason="policy_no_connection"} 1`} {
+		if !strings.Contains(scrape, line+"\n") {
+			t.Errorf("it does not say %s", line)
+		}
+	}
 	for _, series := range []struct {
 		labels string
 		want   uint64

@@ -19,6 +19,7 @@ import (
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
@@ -60,15 +61,18 @@ func troubled() reconcile.Condition {
 			Lost: 10, Specs: 11, Rejected: 12, RoundTime: 1500 * time.Millisecond,
 		},
 		Policies: map[string]policy.Counter{
-			"c_db":      {Policy: &spec.Policy{Kind: spec.KindPolicy, Name: "db", Tier: "platform"}, Direction: spec.Ingress, Rule: 2, Action: spec.Deny},
-			"c_default": {Tier: &spec.Tier{Name: "default"}, Direction: spec.Egress, Action: spec.Pass},
-			"c_coming":  {Tier: &spec.Tier{Name: "coming"}, Direction: spec.Egress, Action: spec.Deny},
+			"c_db":                 {Policy: &spec.Policy{Kind: spec.KindPolicy, Name: "db", Tier: "platform"}, Direction: spec.Ingress, Rule: 2, Action: spec.Deny},
+			"c_default":            {Tier: &spec.Tier{Name: "default"}, Direction: spec.Egress, Action: spec.Pass},
+			"policy_no_connection": {Drop: drop.NoConnection},
+
+			"c_coming": {Tier: &spec.Tier{Name: "coming"}, Direction: spec.Egress, Action: spec.Deny},
 		},
 	}
 }
 
 var counted = counts{values: map[string]nft.CounterValue{
 	"c_db": {Packets: 13, Bytes: 1300}, "c_default": {Packets: 14, Bytes: 1 << 60}, "c_gone": {Packets: 1, Bytes: 1},
+	"spoof_ip": {Packets: 15, Bytes: 1500}, "policy_no_connection": {Packets: 16, Bytes: 1600},
 }}
 
 func TestMetrics(t *testing.T) {
@@ -82,6 +86,10 @@ polder_change_latency_seconds_count{cause="drift"} 1
 polder_changes_total{action="create",kind="route",repair="false",result="failed"} 6
 polder_changes_total{action="update",kind="link",repair="true",result="done"} 5
 polder_conflicts 4
+polder_dropped_bytes_total{reason="policy_no_connection"} 1600
+polder_dropped_bytes_total{reason="spoof_ip"} 1500
+polder_dropped_packets_total{reason="policy_no_connection"} 16
+polder_dropped_packets_total{reason="spoof_ip"} 15
 polder_failing_objects{kind="link"} 1
 polder_failing_objects{kind="route"} 2
 polder_held 0
@@ -133,9 +141,10 @@ func TestUnreadCounters(t *testing.T) {
 	}
 }
 
-// Where no policy is in force, the kernel is not asked.
+// Where no policy is in force, what is dropped for other reasons is told.
 func TestNoPoliciesToCount(t *testing.T) {
-	if _, body := get(New(&fake{}, nil, "v1"), "/metrics"); !strings.Contains(body, "polder_policy_read_errors_total 0") {
+	_, body := get(New(&fake{}, counted, "v1"), "/metrics")
+	if !strings.Contains(body, `polder_dropped_packets_total{reason="spoof_ip"} 15`) || strings.Contains(body, "polder_policy_packets_total") {
 		t.Error(body)
 	}
 }

@@ -1,10 +1,12 @@
 package view
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/drop"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -19,6 +21,40 @@ type Counted struct {
 type ShownDefault struct {
 	Direction spec.Direction `json:"direction"`
 	Counted   *Counted       `json:"counted,omitempty"`
+}
+
+// ShownDrop is what was dropped for another reason than a policy.
+type ShownDrop struct {
+	Reason  drop.Reason `json:"reason"`
+	Text    string      `json:"text"`
+	Counted Counted     `json:"counted"`
+}
+
+// CountDropped adds what the kernel has dropped for other reasons than policies.
+func (m *Policies) CountDropped(values map[string]nft.CounterValue) {
+	for _, r := range drop.Reasons() {
+		if v, ok := values[string(r)]; ok {
+			m.Dropped = append(m.Dropped, ShownDrop{r, r.Text(), Counted{v.Packets, v.Bytes}})
+		}
+	}
+}
+
+// writeDropped lists the reasons for which something was dropped.
+func (m *Policies) writeDropped(b *bytes.Buffer, t Text) {
+	if len(m.Dropped) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s\n", t.bold("dropped by no policy"))
+	some := false
+	for _, d := range m.Dropped {
+		if d.Counted.Packets > 0 {
+			some = true
+			fmt.Fprintf(b, "  %-20s  %s%s\n", d.Reason, d.Text, m.counts(&d.Counted, t))
+		}
+	}
+	if !some {
+		fmt.Fprintf(b, "  %s\n", t.faint("nothing"))
+	}
 }
 
 // Count adds what the kernel has counted, by the counters' names there.

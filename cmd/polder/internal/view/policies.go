@@ -19,6 +19,9 @@ type Policies struct {
 	Node          string        `json:"node,omitempty"` // on which is what is selected; absent: on any
 	Tiers         []ShownTier   `json:"tiers"`
 	Policies      []ShownPolicy `json:"policies"`
+	// Dropped is what no policy has decided about. It is there where counters were
+	// asked for, and no policy was.
+	Dropped []ShownDrop `json:"dropped,omitempty"`
 
 	counted bool
 }
@@ -99,7 +102,7 @@ func newRules(p *spec.Policy, d spec.Direction) []ShownRule {
 	return list
 }
 
-// WriteText renders the policies tier by tier.
+// WriteText renders the policies tier by tier, and what was dropped beside them.
 func (m Policies) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	for i, tier := range m.Tiers {
@@ -116,6 +119,7 @@ func (m Policies) WriteText(w io.Writer, t Text) error {
 			}
 		}
 	}
+	m.writeDropped(&b, t)
 	return flush(w, &b)
 }
 
