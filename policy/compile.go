@@ -256,19 +256,45 @@ func (c *compiler) otherwise(s side, g stage, next nft.Verdict) []nft.Rule {
 // all of a flood. It is the same one for all who come by the counter, so that
 // they have one limit.
 func (c *compiler) logs(n Counter, counts bool) string {
-	e := c.m.spec.Enforcement
-	comment := nft.Comment(n.Subject() + " logs")
-	log := func(prefix string) nft.Log { return nft.Log{Group: e.LogGroup, Prefix: prefix, Snaplen: logSnaplen} }
-	report := c.named("log", []nft.Rule{
-		nft.NewRule(comment, nft.CTDirection(nft.Reply), nft.Do(log(n.Name()+replySuffix), nft.Return)),
-		nft.NewRule(comment, nft.Do(log(n.Name()))),
-	})
 	var exprs []nft.Expr
 	if counts {
 		exprs = append(exprs, nft.CounterRef{Name: c.counter(n)})
 	}
-	exprs = append(exprs, nft.Limit{Rate: uint64(e.LogRate), Unit: nft.PerSecond, Burst: uint32(e.LogRate)}, nft.Goto(report))
-	return c.named("log", []nft.Rule{nft.NewRule(comment, nft.Do(exprs...))})
+	exprs = append(exprs, c.limit(), nft.Goto(c.report(n)))
+	return c.named("log", []nft.Rule{nft.NewRule(logComment(n), nft.Do(exprs...))})
+}
+
+// limit is how many packets a rule reports.
+func (c *compiler) limit() nft.Limit {
+	rate := c.m.spec.Enforcement.LogRate
+	return nft.Limit{Rate: uint64(rate), Unit: nft.PerSecond, Burst: uint32(rate)}
+}
+
+// report makes the chain that reports whatever comes to it.
+func (c *compiler) report(n Counter) string {
+	log := func(prefix string) nft.Log {
+		return nft.Log{Group: c.m.spec.Enforcement.LogGroup, Prefix: prefix, Snaplen: logSnaplen}
+	}
+	return c.named("log", []nft.Rule{
+		nft.NewRule(logComment(n), nft.CTDirection(nft.Reply), nft.Do(log(n.Name()+replySuffix), nft.Return)),
+		nft.NewRule(logComment(n), nft.Do(log(n.Name()))),
+	})
+}
+
+func logComment(n Counter) string { return nft.Comment(n.Subject() + " logs") }
+
+// denies counts packets and drops them. Where drops are logged, it does so in a
+// chain that reports them first. That leads no deeper than logs does: how deep
+// chains may be is limited (see mostTiersToLookUp).
+func (c *compiler) denies(n Counter) nft.Statement {
+	drop := nft.Do(nft.CounterRef{Name: c.counter(n)}, nft.Drop)
+	if !c.m.spec.Enforcement.LogDrops {
+		return drop
+	}
+	return nft.Do(nft.Goto(c.named("log", []nft.Rule{
+		nft.NewRule(logComment(n), nft.Do(c.limit(), nft.Jump(c.report(n)))),
+		nft.NewRule(logComment(n), drop),
+	})))
 }
 
 // replySuffix is behind the counter's name in what is logged of packets that go
@@ -311,13 +337,14 @@ func (c *compiler) judgements(s side, p *spec.Policy, next nft.Verdict) []judgem
 			continue
 		}
 		counter := c.counter(counters[i])
-		do := nft.Do(nft.CounterRef{Name: counter}, nft.Drop)
+		var do nft.Statement
 		switch r.Action {
 		case spec.Allow:
 			do = nft.Do(nft.CounterRef{Name: counter}, s.allowed())
 		case spec.Pass:
 			do = nft.Do(nft.CounterRef{Name: counter}, next)
 		case spec.Deny, spec.Log:
+			do = c.denies(counters[i])
 		}
 		for _, peer := range peers {
 			c.use(peer.set, s, r.Action)

@@ -137,12 +137,13 @@ func TestDefaultCounterIsOfAction(t *testing.T) {
 	}
 }
 
-// A packet that a log rule matches in several ways is logged once, and all who
-// come by the rule have one limit.
+// A packet that a rule matches in several ways is logged once, and all who come by
+// the rule have one limit, in both families.
 func TestLogRulesHaveOneLimit(t *testing.T) {
 	p := block("p", "default", 1, "all()")
 	p.Types = []spec.Direction{spec.Ingress}
-	p.Ingress = []spec.Rule{does(spec.Log, []spec.Peer{pods("pod == 'a'"), cidr("10.0.0.0/8"), cidr("2001:db8::/32")}, tcp(80), udp(80))}
+	peers := []spec.Peer{pods("pod == 'a'"), cidr("10.0.0.0/8"), cidr("2001:db8::/32")}
+	p.Ingress = []spec.Rule{does(spec.Log, peers, tcp(80), udp(80)), does(spec.Deny, peers, tcp(81), udp(81))}
 	s := world(p)
 	s.Enforcement = spec.Enforcement{LogDrops: true, LogGroup: 87, LogRate: 10}
 	m, _ := policy.New(s)
@@ -157,7 +158,7 @@ func TestLogRulesHaveOneLimit(t *testing.T) {
 			}
 		}
 	}
-	if limits != 2 { // the rule's, and the tier's
+	if limits != 3 { // the rules', and the tier's
 		t.Errorf("%d limits in\n%s", limits, nft.Ruleset{c.Table})
 	}
 }

@@ -244,7 +244,8 @@ type Enforcement struct {
 	Unclaimed   Unclaimed
 	// Bridge is the bridge that endpoints' interfaces are ports of.
 	Bridge string
-	// LogDrops has what a tier's default action denies logged.
+	// LogDrops has what policies deny logged, by a rule or by a tier's default
+	// action.
 	LogDrops bool
 	// LogGroup is the NFLOG group of `log` rules and drops.
 	LogGroup uint16

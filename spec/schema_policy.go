@@ -164,7 +164,7 @@ var enforcementBlock = newBlock(block{
 			doc: "What becomes of packets of a workload whose address no endpoint has: policies take it for an address outside the cluster, or they are dropped.", example: `"drop"`,
 		},
 		{name: "bridge", kind: "interface name", typ: cty.String, unit: "at most 15 bytes", def: "the one of the `network` block, else `cni0`", doc: "Bridge that the endpoints' interfaces are ports of, where something else makes the pod network. Not together with a `network` block, which says it.", example: `"cni0"`},
-		{name: "log_drops", kind: "bool", typ: cty.Bool, def: "`false`", doc: "Whether what a tier's default action denies is logged.", example: `true`},
+		{name: "log_drops", kind: "bool", typ: cty.Bool, def: "`false`", doc: "Whether what is denied is logged, by a `deny` rule or by a tier's default action.", example: `true`},
 		{name: "log_group", kind: "number", typ: cty.Number, unit: "0 to 65535", def: "`87`", doc: "NFLOG group that `log` rules and drops are logged to.", example: `87`},
 		{name: "log_rate", kind: "number", typ: cty.Number, unit: "messages a second; 1 to 10000", def: "`10`", doc: "How many messages of each rule are logged at most.", example: `10`},
 	},

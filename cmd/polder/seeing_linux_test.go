@@ -263,14 +263,14 @@ var watchedFamilies = []struct{ web, db, webText, dbText, icmp string }{
 }
 
 // Each packet that is logged is a line, of both families and of each protocol.
-// A rule that logs matches these in two ways, and logs them once; a rule that
-// denies is not logged.
+// A rule that logs matches these in two ways, and logs them once.
 func TestWatch(t *testing.T) {
 	w := newWatchedNode(t)
 	w.apply()
 	p := w.watch()
 	const (
 		log  = `log   policy db ingress 1 \(/etc/polder/polder\.hcl:25\)  `
+		rule = `deny  policy db ingress 2 \(/etc/polder/polder\.hcl:31\)  `
 		deny = `deny  tier default ingress of policy db \(/etc/polder/polder\.hcl:23\)  `
 	)
 	for _, f := range watchedFamilies {
@@ -278,7 +278,8 @@ func TestWatch(t *testing.T) {
 		p.wants(
 			log+`web `+f.webText+`:\d+ -> db `+f.dbText+`:5432  tcp syn( ecn cwr)?`,
 			log+`web `+f.webText+`:\d+ <- db `+f.dbText+`:5432  tcp rst ack`)
-		w.datagrams(1, f.db, 7) // denied by a rule
+		w.datagrams(1, f.db, 7)
+		p.wants(rule + `web ` + f.webText + `:\d+ -> db ` + f.dbText + `:7  udp`)
 		w.datagrams(1, f.db, 9)
 		p.wants(deny + `web ` + f.webText + `:\d+ -> db ` + f.dbText + `:9  udp`)
 		w.ping(f.db)

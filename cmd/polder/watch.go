@@ -21,9 +21,9 @@ func newWatchCommand(a *app) *cobra.Command {
 		Use:   "watch",
 		Short: "Follow the packets that policies log",
 		Long: `watch prints each packet that a rule with the action log matches, and with
-log_drops in the spec's enforcement block each that a tier's default action
-denies: when, the action, the policy, the rule and its line, who asks whom, and
-what. The arrow points where the packet goes, to the left in a reply. A rule that
+log_drops in the spec's enforcement block each that a rule or a tier's default
+action denies: when, the action, the policy, the rule and its line, who asks whom,
+and what. The arrow points where the packet goes, to the left in a reply. A rule that
 logs does not decide: what becomes of the packet, a later rule says.
 
 The kernel reports no more of each rule than log_rate of the enforcement block

@@ -23,8 +23,8 @@ type Logged struct {
 	// Prefix is what the kernel says which rule it was. If no rule of the spec has
 	// it, the members up to Range are absent.
 	Prefix string `json:"prefix"`
-	// Action is that of what logged: "log" for a rule, which does not decide, and
-	// "deny" for a tier's default action.
+	// Action is that of what logged: "log" of a rule, which does not decide, and
+	// "deny" of a rule or of a tier's default action.
 	Action    spec.Action     `json:"action,omitempty"`
 	Tier      string          `json:"tier,omitempty"`
 	Kind      spec.PolicyKind `json:"kind,omitempty"`   // absent for a tier's default action
