@@ -91,7 +91,8 @@ policy "p12" {
 				t.Fatal(err)
 			}
 		}
-		n.sh("n1", "nft flush ruleset")
+		// br_netfilter may not have been loaded yet.
+		n.sh("n1", "nft flush ruleset; sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0")
 		// p12 speaks under an address that nobody has.
 		forge := func(action string) {
 			n.sh("p12", "ip addr "+action+" 10.244.1.77/32 dev eth0; ip -6 addr "+action+" fd00:10:244:1::77/128 dev eth0 nodad")
@@ -130,6 +131,7 @@ policy "p12" {
 				passes(c.name, w.from, w.to, f, w.pass)
 			}
 		}
+		n.sh("n1", "sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
 		apply()
 		if rules := n.ruleset("n1"); strings.Contains(rules, "closed_") {
 			t.Errorf("%s: after an apply there is\n%s", c.name, rules)
