@@ -46,7 +46,7 @@ func (p part) json() (value, bool) {
 		from := len(bytes.TrimRight(p.text, " \t\r\n"))
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) && int(syntax.Offset) <= from {
-			from = int(syntax.Offset) - 1
+			from = max(0, int(syntax.Offset)-1)
 		}
 		p.fail(span{from, from + 1}, "This is not JSON", "%s. flannel reads strict JSON: names and strings in double quotes, no comments, no comma after the last member.", err)
 		return value{}, false
