@@ -115,7 +115,7 @@ func TestImport(t *testing.T) {
 // in.
 func TestTheCommentShowsANode(t *testing.T) {
 	got, _ := Import("dual.json", []byte(`{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:244::/48", "Backend": {"Type": "vxlan"}}`), "edge")
-	block := regexp.MustCompile(`(?s)#   node .*?\n#   }`).Find(got)
+	block := regexp.MustCompile(`(?s)# {3}node .*?\n# {3}}`).Find(got)
 	filled := strings.Replace(strings.ReplaceAll("\n"+string(block), "\n#", "\n"), "…", "0a:69:7b:a9:e7:44", 1)
 	filled = strings.Replace(filled, "…", "0a:69:7b:a9:e7:46", 1)
 	s := load(t, append(got, filled...))
