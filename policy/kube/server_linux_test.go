@@ -43,7 +43,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("the file is\n%s\nthe server has\n%s", got, want)
 		}
 	})
-	samples(t, "testdata/rejected/*.yaml", func(t *testing.T, name string, text []byte) {
+	samples(t, "testdata/rejected/*.yaml", func(t *testing.T, _ string, text []byte) {
 		stored, err := post(t, server, text)
 		if err == nil {
 			b, err := json.Marshal(stored)

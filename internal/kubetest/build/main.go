@@ -19,8 +19,9 @@ func main() {
 	missing := flag.Bool("n", false, "print what is missing, build nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, flag.Arg(0), *missing); err != nil {
+	err := run(ctx, flag.Arg(0), *missing)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
 	}
