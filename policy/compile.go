@@ -287,13 +287,13 @@ func logComment(n Counter) string { return nft.Comment(n.Subject() + " logs") }
 // chain that reports them first. That leads no deeper than logs does: how deep
 // chains may be is limited (see mostTiersToLookUp).
 func (c *compiler) denies(n Counter) nft.Statement {
-	drop := nft.Do(nft.CounterRef{Name: c.counter(n)}, nft.Drop)
+	deny := nft.Do(nft.CounterRef{Name: c.counter(n)}, nft.Drop)
 	if !c.m.spec.Enforcement.LogDrops {
-		return drop
+		return deny
 	}
 	return nft.Do(nft.Goto(c.named("log", []nft.Rule{
 		nft.NewRule(logComment(n), nft.Do(c.limit(), nft.Jump(c.report(n)))),
-		nft.NewRule(logComment(n), drop),
+		nft.NewRule(logComment(n), deny),
 	})))
 }
 

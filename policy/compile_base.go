@@ -57,8 +57,8 @@ func (c *compiler) base() {
 		c.guard(found)
 	}
 	forward, input, output := c.hook(chainForward, "forward"), c.hook(chainInput, "input"), c.hook(chainOutput, "output")
-	drop := c.strangers()
-	forward.Rules, input.Rules = slices.Clone(drop), slices.Clone(drop)
+	strangers := c.strangers()
+	forward.Rules, input.Rules = slices.Clone(strangers), slices.Clone(strangers)
 	if isolates {
 		c.endpoints(found, &forward, &input, &output)
 	}
