@@ -312,7 +312,7 @@ func TestWhichInterface(t *testing.T) {
 		{"a name of no VTEP", spec.Backend{Type: spec.HostGW, Device: vxlan.Device}, [2]string{}, []*spec.HostEndpoint{all}, "203.0.113.7", own, vtep, "all", false},
 	}
 	for _, test := range tests {
-		s := world(&spec.Policy{Kind: spec.KindPolicy, Name: "hosts", Tier: spec.DefaultTier, HostSelector: sel("all()"), Types: spec.Directions[:]})
+		s := world(&spec.Policy{Kind: spec.KindPolicy, Name: "hosts", Tier: spec.DefaultTier, HostSelector: sel("all()"), Types: spec.Directions})
 		s.HostEndpoints, s.Network.Backend, s.Enforcement.Bridge = test.hosts, test.backend, "cni0"
 		s.Network.Pods = []spec.PodRange{{CIDR: netip.MustParsePrefix("10.244.0.0/16"), SubnetLen: 24}}
 		for i, bits := range test.links {

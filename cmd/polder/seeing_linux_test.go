@@ -525,7 +525,7 @@ func TestDropsByNoPolicyAreCounted(t *testing.T) {
 		t.Helper()
 		_, section, _ := strings.Cut(string(w.polder("policy", "show", "--counters")), "\ndropped by no policy\n")
 		// A pod may say something while it is no port yet.
-		section = regexp.MustCompile(`(?m)^  spoof_reserved .*\n`).ReplaceAllString(section, "")
+		section = regexp.MustCompile(`(?m)^ {2}spoof_reserved .*\n`).ReplaceAllString(section, "")
 		if got := strings.Fields(section); !slices.Equal(got, strings.Fields(strings.Join(want, " "))) {
 			t.Errorf("%s:\n%s", when, section)
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -141,7 +142,7 @@ policy "p12" {
 			passes(c.name+" after an apply", "p12", "p21", f, true)
 		}
 		for name, want := range files {
-			if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != string(want) {
+			if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(b, want) {
 				t.Errorf("%s: the apply left %s as it was (%v)", c.name, name, err)
 			}
 		}
