@@ -27,6 +27,9 @@ func between(sp *spec.Spec, from, to party) string {
 	in := func(p party) bool {
 		return p.node != nil && slices.ContainsFunc(p.node.Subnets, func(s netip.Prefix) bool { return s.Contains(p.address) })
 	}
+	if sp.Network == nil {
+		return world.Link
+	}
 	backend := sp.Network.Backend
 	if backend.Type != spec.VXLAN || !in(from) || !in(to) || from.node == to.node {
 		return world.Link
