@@ -134,6 +134,20 @@ func TestNothingIsKeptAfterDestroy(t *testing.T) {
 	}
 }
 
+// TestAStopRightAfterAnApply: what a command put into force is kept, although no
+// round has come since.
+func TestAStopRightAfterAnApply(t *testing.T) {
+	onBootHost(t, func(t *testing.T, h *fakeHost, dir string) {
+		h.command(ModeDestroy)
+		h.settle()
+		h.command(ModeApply)
+		h.end()
+		if _, err := keptRuleset(dir); err != nil {
+			t.Errorf("a boot finds %v", err)
+		}
+	})
+}
+
 // TestDestroyWhileTheDiskIsSlow: a ruleset that is on its way to the disk when
 // destroy comes does not stay there.
 func TestDestroyWhileTheDiskIsSlow(t *testing.T) {

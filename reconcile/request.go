@@ -127,6 +127,9 @@ func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) 
 		d.view = nil
 		return result, err
 	}
+	if after != nil {
+		d.view = after // a daemon that is stopped now keeps it for a boot
+	}
 	// What remains, the next round finds.
 	d.because(CauseCommand, everything, time.Now())
 	return result, err
