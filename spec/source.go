@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/json"
+	"github.com/zclconf/go-cty/cty"
 )
 
 // source is one file of a spec.
@@ -35,7 +36,42 @@ func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 	if deep := tooDeep(tokens); deep != nil {
 		return nil, hcl.Diagnostics{deep}
 	}
-	return hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
+	file, diags := hclsyntax.ParseConfig(s.text, s.name, hcl.InitialPos)
+	if body, ok := file.Body.(*hclsyntax.Body); ok {
+		diags = append(diags, doubledKeys(body)...)
+	}
+	return file, diags
+}
+
+// doubledKeys are errors about keys that an object has twice: HCL takes the last,
+// and who wrote the others would look for their effect in vain.
+func doubledKeys(body *hclsyntax.Body) hcl.Diagnostics {
+	return hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
+		object, ok := node.(*hclsyntax.ObjectConsExpr)
+		if !ok {
+			return nil
+		}
+		var diags hcl.Diagnostics
+		first := map[string]hcl.Range{}
+		for _, item := range object.Items {
+			key, computed := item.KeyExpr.Value(nil)
+			if computed.HasErrors() || !key.IsKnown() || key.IsNull() || key.Type() != cty.String {
+				continue
+			}
+			name := key.AsString()
+			if at, twice := first[name]; twice {
+				diags = append(diags, &hcl.Diagnostic{
+					Severity: hcl.DiagError,
+					Summary:  "Key given twice",
+					Detail:   fmt.Sprintf("This object has %q in line %d already, and only one of them could count. Leave one out.", name, at.Start.Line),
+					Subject:  item.KeyExpr.Range().Ptr(),
+				})
+				continue
+			}
+			first[name] = item.KeyExpr.Range()
+		}
+		return diags
+	})
 }
 
 // reader reads the files of a spec, each once, and keeps what it found: one

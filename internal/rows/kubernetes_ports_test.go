@@ -158,12 +158,14 @@ var kubernetesPorts = []*example{
 		`,
 	},
 	{
-		row: "networkpolicy 22", name: "of a name that stands twice in a pod the last holds",
-		yaml: np("z/p", `{podSelector: {}, ingress: [{ports: [{port: twice}]}]}`),
-		want: `
-			x/a -> z/c 81/tcp: allow
-			x/a -> z/c 80/tcp: deny
-			x/a -> z/b 81/tcp: deny
+		row: "networkpolicy 22", name: "an endpoint does not have a name twice",
+		hcl: `
+			endpoint "twice" {
+			  node      = "n1"
+			  addresses = ["10.244.1.99"]
+			  ports     = { http = "80/tcp", http = "81/tcp" }
+			}
 		`,
+		refused: []string{"Key given twice", `"http"`},
 	},
 }

@@ -111,9 +111,6 @@ func world(markers ...party) string {
 		if n := webOf[p.name]; n != 0 {
 			ports += fmt.Sprintf(`, web = "%d/tcp"`, n)
 		}
-		if p.name == "z/c" {
-			ports += `, twice = "80/tcp", twice = "81/tcp"`
-		}
 		labels := fmt.Sprintf("pod = %q", pod)
 		if more := labelsOf[p.name]; more != "" {
 			labels += ", " + more
