@@ -27,6 +27,8 @@ type watching struct {
 
 func newWatching(t *testing.T, sp *spec.Spec) *watching {
 	w := &watching{host: newHost(t), sp: sp}
+	// Two readings see the same only if no address is being probed meanwhile.
+	w.sh("for f in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >$f; done")
 	w.do(func() (err error) {
 		if w.reader, err = OpenReader(); err != nil {
 			return err

@@ -59,7 +59,7 @@ func (a *Applier) Close() error {
 		errs = append(errs, a.Planner.Close())
 	}
 	if a.lock != nil {
-		errs = append(errs, a.lock.Close())
+		errs = append(errs, unlock(a.lock))
 	}
 	return errors.Join(errs...)
 }

@@ -25,3 +25,13 @@ func lock() (*net.UnixListener, error) {
 	}
 	return l, nil
 }
+
+// unlock lets go of the lock. A child that is being forked by another thread has a
+// copy of the socket until it runs its program, and the name with it: that is
+// waited for.
+func unlock(l *net.UnixListener) error {
+	err := l.Close()
+	syscall.ForkLock.RLock()
+	syscall.ForkLock.RUnlock() //nolint:staticcheck // what is waited for is the writer
+	return err
+}
