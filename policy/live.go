@@ -47,12 +47,20 @@ func (x *Index) Compile(live nft.Table) Compiled {
 		}
 	}
 	c := x.settle()
-	changed := x.changed(c, live, known)
+	var changed map[string]members
+	if known {
+		changed = x.changed(c)
+	} else {
+		c.table = c.finished()
+		changed = c.changed(live)
+	}
 	harmless := c.harmless(changed) && !slices.ContainsFunc(idle, func(name string) bool { _, ok := changed[name]; return ok })
-	if len(changed) == 0 || harmless && (known && c == x.given || c.inForce(live)) {
+	if len(changed) == 0 || harmless && (known && c.within(x.given) || !known && c.inForce(live)) {
+		x.complete(c, changed)
 		return x.give(c, nil)
 	}
 	if harmless && x.size(changed) >= x.Remake {
+		x.complete(c, changed)
 		if via, ok := c.via(live, changed); ok {
 			return x.give(c, via)
 		}
@@ -78,13 +86,9 @@ func (x *Index) give(c *compiler, via []nft.Table) Compiled {
 	return Compiled{Table: c.table, Via: via, Counters: c.out, Isolated: c.isolated}
 }
 
-// changed makes the table, and says how the members of the living sets differ
-// that are in force, by their names without suffix.
-func (x *Index) changed(c *compiler, live nft.Table, known bool) map[string]members {
-	if !known {
-		c.table = c.finished()
-		return c.changed(live)
-	}
+// changed says how the members of living sets differ from the table given last, by
+// their names without suffix.
+func (x *Index) changed(c *compiler) map[string]members {
 	changed := map[string]members{}
 	for m := range x.touched {
 		if c.living[m.name] == nil || len(m.changed) == 0 {
@@ -93,10 +97,16 @@ func (x *Index) changed(c *compiler, live nft.Table, known bool) map[string]memb
 		added, removed := sides(m.changed)
 		changed[m.name] = members{keysOf(added), keysOf(removed)}
 	}
+	return changed
+}
+
+// complete makes the table, if it is not made: of the one given last where only
+// members differ.
+func (x *Index) complete(c *compiler, changed map[string]members) {
 	switch {
-	case c != x.given:
+	case c.table.Name == "":
 		c.table = c.finished()
-	case len(changed) > 0:
+	case c == x.given && len(changed) > 0:
 		sets := slices.Clone(c.table.Sets)
 		for name := range changed {
 			at, _ := slices.BinarySearchFunc(sets, name+x.suffix[name], func(s nft.Set, name string) int { return cmp.Compare(s.Name, name) })
@@ -104,7 +114,6 @@ func (x *Index) changed(c *compiler, live nft.Table, known bool) map[string]memb
 		}
 		c.table.Sets = sets
 	}
-	return changed
 }
 
 func keysOf(list []nft.Element) []nft.Data {
@@ -294,6 +303,25 @@ func (c *compiler) inForce(live nft.Table) bool {
 			continue
 		}
 		if !ok || !want.Equal(have) {
+			return false
+		}
+	}
+	return true
+}
+
+// within says that what was compiled earlier has all of it, but for the members of
+// living sets.
+func (c *compiler) within(o *compiler) bool {
+	if c == o {
+		return true
+	}
+	for name, want := range c.chains {
+		if have, ok := o.chains[name]; !ok || !want.Equal(have) {
+			return false
+		}
+	}
+	for name := range c.sets {
+		if _, ok := o.sets[name]; !ok { // they are named by their content
 			return false
 		}
 	}

@@ -95,6 +95,17 @@ func (c *compiler) gather(p *piece) {
 // match nothing.
 func (c *compiler) dropUnused() {
 	used := make(map[string]bool, len(c.living))
+	for _, u := range c.uses {
+		used[u.set] = true
+	}
+	unsure := false
+	for name := range c.living {
+		unsure = unsure || !used[name]
+	}
+	if !unsure {
+		return
+	}
+	clear(used)
 	for _, chain := range c.chains {
 		for _, r := range chain.Rules {
 			for _, e := range r.Exprs {
