@@ -136,9 +136,9 @@ func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 }
 
 // CheckNode says whether the spec has a node of that name, and if not, what
-// may have been meant.
+// may have been meant. Where nodes may be Kubernetes' alone, it cannot say.
 func (c *Config) CheckNode(name string) hcl.Diagnostics {
-	if c.Spec == nil || c.Spec.Node(name) != nil {
+	if c.Spec == nil || c.Spec.Node(name) != nil || c.Spec.NodesBeside() {
 		return nil
 	}
 	names := make([]string, len(c.Spec.Nodes))

@@ -10,10 +10,11 @@ import (
 // declarations are the values of a Spec with the places that they come from,
 // as far as they could be understood.
 type declarations struct {
-	cluster   string
-	network   *networkDecl // nil: no network block
-	nodes     []*nodeDecl  // in the order of the files
-	endpoints []*endpointDecl
+	cluster    string
+	network    *networkDecl // nil: no network block
+	kubernetes *Kubernetes  // nil: no kubernetes block
+	nodes      []*nodeDecl  // in the order of the files
+	endpoints  []*endpointDecl
 	// hidden are the kinds of blocks of which a mistake hides some. Then nothing
 	// may be said about one that is referred to and not there.
 	hidden map[*block]bool
@@ -147,6 +148,9 @@ func (d *decoder) decode(body hcl.Body, in Inputs) *declarations {
 	if b := root.only(networkBlock.name); b != nil {
 		decl.network = d.decodeNetwork(b)
 	}
+	if b := root.only(kubernetesBlock.name); b != nil {
+		decl.kubernetes = d.decodeKubernetes(b)
+	}
 	for _, kind := range []struct {
 		block  *block
 		decode func(d *decoder, b *hcl.Block) bool
@@ -173,7 +177,7 @@ func (d *decoder) decode(body hcl.Body, in Inputs) *declarations {
 
 // spec is the value of declarations in which no mistake was found.
 func (decl *declarations) spec() *Spec {
-	s := &Spec{Cluster: decl.cluster, Manifests: decl.manifests, Enforcement: decl.enforcement.Enforcement}
+	s := &Spec{Cluster: decl.cluster, Kubernetes: decl.kubernetes, Manifests: decl.manifests, Enforcement: decl.enforcement.Enforcement}
 	if decl.network != nil {
 		s.Network = &decl.network.Network
 		s.Enforcement.Bridge = s.Network.Bridge.Name

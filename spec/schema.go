@@ -131,6 +131,19 @@ var networkBlock = newBlock(block{
 	blocks: []*block{bridgeBlock, vxlanBlock, hostGWBlock, masqueradeBlock, underlayBlock},
 })
 
+var kubernetesBlock = newBlock(block{
+	name: "kubernetes",
+	doc: "An API server of Kubernetes, from which `polder run` takes nodes, namespaces, pods and NetworkPolicies beside those of the files. " +
+		"Without a `network` block, a node need not be in the files then.",
+	attrs: []attribute{
+		{
+			name: "kubeconfig", kind: "file name", typ: cty.String, def: "credentials of the pod that polder runs in",
+			doc: "File that says where the API server is and who asks it, from the spec's folder where the name is relative. `polder run --kubeconfig` names another one.", example: `"/etc/kubernetes/polder.conf"`,
+		},
+		{name: "context", kind: "string", typ: cty.String, def: "the file's current context", doc: "Context of the kubeconfig.", example: `"edge"`},
+	},
+})
+
 var nodeBlock = newBlock(block{
 	name: "node", label: "name", many: true,
 	doc: "A node of the cluster. `--node NAME`, by default the hostname, says which one a host is.",
@@ -201,7 +214,7 @@ var rootBlock = newBlock(block{
 		},
 	},
 	blocks: []*block{
-		networkBlock, nodeBlock, endpointBlock,
+		networkBlock, kubernetesBlock, nodeBlock, endpointBlock,
 		namespaceBlock, networkSetBlock, tierBlock, policyBlock, hostEndpointBlock, checkBlock, enforcementBlock,
 		variableBlock, localsBlock,
 	},

@@ -11,10 +11,13 @@ import (
 // value on every node. Nodes and endpoints are sorted by name, so that nothing
 // depends on the order in which files list them.
 type Spec struct {
-	Cluster   string
-	Network   *Network // nil: polder makes no pod network
-	Nodes     []*Node
-	Endpoints []*Endpoint
+	Cluster string
+	Network *Network // nil: polder makes no pod network
+	// Kubernetes is where there are workloads and policies beside the files; nil:
+	// nowhere.
+	Kubernetes *Kubernetes
+	Nodes      []*Node
+	Endpoints  []*Endpoint
 
 	// What follows is about policies: who may reach whom.
 	Namespaces    []*Namespace
@@ -27,6 +30,10 @@ type Spec struct {
 	Enforcement   Enforcement
 }
 
+// NodesBeside says that there may be nodes that are in no file. The pod network is
+// between the nodes of the files: others have no subnet of it.
+func (s *Spec) NodesBeside() bool { return s.Kubernetes != nil && s.Network == nil }
+
 // Node is the node of that name, or nil.
 func (s *Spec) Node(name string) *Node {
 	for _, n := range s.Nodes {
@@ -35,6 +42,13 @@ func (s *Spec) Node(name string) *Node {
 		}
 	}
 	return nil
+}
+
+// Kubernetes is the `kubernetes` block: the API server that a daemon takes nodes,
+// namespaces, pods and NetworkPolicies from.
+type Kubernetes struct {
+	Kubeconfig string // a file's name; "": credentials of the pod that polder runs in
+	Context    string // of the kubeconfig; "": its current one
 }
 
 // Network is the `network` block: the pod network that polder makes.
