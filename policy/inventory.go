@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -39,11 +40,14 @@ type Inventory struct {
 	endpoints  map[string]*spec.Endpoint
 	namespaces map[string]*spec.Namespace
 	policies   map[string]*spec.Policy // by ID
+	nodes      []*spec.Node
 }
 
 // NewInventory is empty.
 func NewInventory() *Inventory {
-	return &Inventory{map[string]*spec.Endpoint{}, map[string]*spec.Namespace{}, map[string]*spec.Policy{}}
+	return &Inventory{
+		endpoints: map[string]*spec.Endpoint{}, namespaces: map[string]*spec.Namespace{}, policies: map[string]*spec.Policy{},
+	}
 }
 
 // Apply changes what an event says.
@@ -58,6 +62,39 @@ func (v *Inventory) Apply(e Event) {
 	}
 }
 
+// SetNodes changes which nodes there are.
+func (v *Inventory) SetNodes(nodes []*spec.Node) { v.nodes = nodes }
+
+// Node is the node of that name that is beside the spec, or nil.
+func (v *Inventory) Node(name string) *spec.Node {
+	for _, n := range v.nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// nodesBeside are the nodes of a spec and those beside it: of two of one name, the
+// spec's.
+func (v *Inventory) nodesBeside(sp *spec.Spec) []*spec.Node {
+	if !sp.NodesBeside() {
+		return sp.Nodes
+	}
+	own := make(map[string]bool, len(sp.Nodes))
+	for _, n := range sp.Nodes {
+		own[n.Name] = true
+	}
+	all := slices.Clone(sp.Nodes)
+	for _, n := range v.nodes {
+		if !own[n.Name] {
+			all = append(all, n)
+		}
+	}
+	slices.SortFunc(all, func(a, b *spec.Node) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
 func note[T any](m map[string]T, name string, v T, gone bool) {
 	if gone {
 		delete(m, name)
@@ -70,6 +107,7 @@ func note[T any](m map[string]T, name string, v T, gone bool) {
 // has the inventory's.
 func (v *Inventory) Beside(sp *spec.Spec) *spec.Spec {
 	all := *sp
+	all.Nodes = v.nodesBeside(sp)
 	all.Endpoints = slices.Concat(sp.Endpoints, inOrder(v.endpoints))
 	all.Policies = slices.Concat(sp.Policies, inOrder(v.policies))
 	all.Namespaces = slices.DeleteFunc(slices.Clone(sp.Namespaces), func(ns *spec.Namespace) bool { return v.namespaces[ns.Name] != nil })

@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/poldernet/polder/policy"
@@ -18,23 +20,84 @@ type Cluster interface {
 // Update is something that a cluster tells.
 type Update struct {
 	Events []policy.Event // in the order in which they happened
+	Nodes  []*spec.Node   // all that there are now; nil: the same as before
 	// Complete says that with this everything has been told of that there was to
 	// begin with. Until then nothing in the kernel is changed: what is missing
 	// would be taken for gone.
 	Complete bool
+	Hearing  *Hearing // nil: as before
+}
+
+// Hearing says whether a cluster can be heard.
+type Hearing struct {
+	Err error // why not; nil: it can
 }
 
 // add adds what was told later.
 func (u *Update) add(o Update) {
 	u.Events = append(u.Events, o.Events...)
 	u.Complete = u.Complete || o.Complete
+	if o.Nodes != nil {
+		u.Nodes = o.Nodes
+	}
+	if o.Hearing != nil {
+		u.Hearing = o.Hearing
+	}
 }
 
-func (u Update) empty() bool { return len(u.Events) == 0 && !u.Complete }
+// errUnknown is why nothing is planned as long as a cluster has not told of
+// everything.
+var errUnknown = errors.New("the cluster has not told of everything that there is yet: nothing is changed until it has")
+
+// errNotAsked is why nothing is planned by who asks no cluster.
+var errNotAsked = errors.New("the spec has a block kubernetes, and only `polder run` asks the cluster what there is: without its pods and policies, what they come to in the kernel would be taken for gone")
+
+// follow begins to hear of the cluster that a spec names, and forgets the one
+// before.
+func (d *Daemon) follow(k *spec.Kubernetes) {
+	if (k == nil) == (d.named == nil) && (k == nil || *k == *d.named) {
+		return
+	}
+	d.leave()
+	d.named = k
+	d.now.Cluster, d.waiting = nil, k != nil
+	d.applier.setInventory(nil)
+	if k == nil {
+		return
+	}
+	d.applier.setInventory(policy.NewInventory())
+	d.now.Cluster = &ClusterCondition{Since: time.Now()}
+	if d.now.InSync {
+		d.now.InSync, d.now.Since = false, time.Now()
+		d.journal.add(Event{Type: EventOutOfSync, Cause: CauseSpec, Message: "waiting for the cluster"})
+	}
+	if d.options.Cluster == nil {
+		return // it stays unknown
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	cluster := d.options.Cluster(k)
+	go func() {
+		defer close(done)
+		cluster.Watch(ctx, func(u Update) { d.box.put(func(m *mail) { m.update.add(u) }) })
+	}()
+	d.leave = func() {
+		cancel()
+		<-done
+		// What it told last is about what is forgotten now.
+		d.box.mu.Lock()
+		defer d.box.mu.Unlock()
+		d.box.mail.update = Update{}
+		d.leave = func() {}
+	}
+}
 
 // openUpdate takes note of what the cluster told.
 func (d *Daemon) openUpdate(u Update, since time.Time) {
-	if u.empty() {
+	if u.Hearing != nil {
+		d.hear(u.Hearing.Err)
+	}
+	if len(u.Events) == 0 && u.Nodes == nil && !u.Complete {
 		return
 	}
 	d.now.Counters.Events += uint64(len(u.Events))
@@ -42,12 +105,40 @@ func (d *Daemon) openUpdate(u Update, since time.Time) {
 		d.applier.apply(e)
 	}
 	what := dirt{policies: true}
+	if u.Nodes != nil {
+		d.applier.setNodes(u.Nodes)
+		what.spec = true
+	}
 	if u.Complete && d.waiting {
 		d.waiting = false
+		d.now.Cluster = &ClusterCondition{Known: true, Since: time.Now(), Err: d.now.Cluster.Err}
 		what.spec = true
 		d.journal.add(Event{Type: EventClusterKnown, Took: time.Since(d.now.Started)})
 	}
 	d.because(CauseCluster, what, since)
+}
+
+// hear notes whether the cluster can be heard. What it told stays in force.
+func (d *Daemon) hear(err error) {
+	c := *d.now.Cluster
+	switch {
+	case err != nil && (c.Err == nil || c.Err.Error() != err.Error()):
+		d.journal.add(Event{Type: EventError, Object: "cluster", Err: err.Error(), Message: c.stays()})
+	case err == nil && c.Err != nil:
+		d.journal.add(Event{Type: EventRecovered, Object: "cluster"})
+	}
+	c.Err = err
+	d.now.Cluster = &c
+}
+
+// setInventory changes what there is beside the spec.
+func (p *Planner) setInventory(v *policy.Inventory) {
+	p.inventory, p.merged, p.index = v, nil, nil
+}
+
+func (p *Planner) setNodes(nodes []*spec.Node) {
+	p.inventory.SetNodes(nodes)
+	p.merged = nil
 }
 
 // apply changes what an event says.
@@ -69,6 +160,22 @@ func (p *Planner) apply(e policy.Event) {
 
 // setSpec makes another spec the one that is planned for.
 func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.merged = sp, nil }
+
+// own is the spec without what there is beside it, and the node.
+func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
+	sp := p.options.Spec
+	node, where := sp.Node(p.options.Node), "in the spec"
+	if sp.Kubernetes != nil && p.inventory == nil {
+		return nil, nil, errNotAsked
+	}
+	if sp.NodesBeside() && node == nil {
+		node, where = p.inventory.Node(p.options.Node), "in the spec or in the cluster"
+	}
+	if node == nil {
+		return nil, nil, fmt.Errorf("node %q is not %s", p.options.Node, where)
+	}
+	return sp, node, nil
+}
 
 // enforce puts into force what the cluster told, without looking at anything else.
 // The kernel is not read afterwards: it has taken what was sent in the generation

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -30,6 +31,11 @@ func (c fakeCluster) Watch(ctx context.Context, tell func(Update)) {
 	}
 }
 
+func (c fakeCluster) open(*spec.Kubernetes) Cluster { return c }
+
+// followed is the block of a spec that names a cluster.
+const followed = "kubernetes {}\n"
+
 func pod(i int, labels map[string]string) policy.Event {
 	node := fmt.Sprintf("n%d", 1+i%2)
 	return policy.Event{Endpoint: &spec.Endpoint{
@@ -55,9 +61,9 @@ func app(name string) map[string]string { return map[string]string{"app": name} 
 func TestACluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(3, 3))
-		h := newFakeHost(t, nodes(2)+guarded)
+		h := newFakeHost(t, nodes(2)+guarded+followed)
 		cluster := make(fakeCluster)
-		h.run(DaemonOptions{Cluster: cluster})
+		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
 		cluster <- Update{Events: []policy.Event{pod(0, app("web")), allows("first", "web", "db")}, Complete: true}
 		h.settle()
@@ -84,7 +90,7 @@ func TestACluster(t *testing.T) {
 			case 7:
 				h.refused, h.refusal = map[objectKey]int{rulesKey: 1}, errRefused
 			case 8:
-				h.source.write(parsed(t, nodes(2)+strings.Replace(guarded, "80/tcp", fmt.Sprintf("%d/tcp", 80+i), 1)))
+				h.source.write(parsed(t, nodes(2)+followed+strings.Replace(guarded, "80/tcp", fmt.Sprintf("%d/tcp", 80+i), 1)))
 			case 9:
 				more := pod(random.IntN(6), app("web"))
 				events = append(events, more)
@@ -120,7 +126,9 @@ func (h *fakeHost) reads() int {
 func (h *fakeHost) asTold(beside *policy.Inventory) {
 	h.t.Helper()
 	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
-	p := &Planner{options: Options{Spec: beside.Beside(h.source.current.config.Spec), Node: "n1", StateDir: h.dir}, network: fakeNetwork{quiet}, ruleset: fakeRuleset{quiet}}
+	sp := beside.Beside(h.source.current.config.Spec)
+	sp.Kubernetes = nil
+	p := &Planner{options: Options{Spec: sp, Node: "n1", StateDir: h.dir}, network: fakeNetwork{quiet}, ruleset: fakeRuleset{quiet}}
 	plan, err := p.Plan(context.Background(), ModeApply)
 	if err != nil {
 		h.t.Fatal(err)
@@ -134,10 +142,10 @@ func (h *fakeHost) asTold(beside *policy.Inventory) {
 // that is not known yet is not one that is gone.
 func TestAClusterThatIsNotKnownYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newFakeHost(t, nodes(2))
+		h := newFakeHost(t, nodes(2)+followed)
 		h.rules.Put("boot", nft.Table{Family: nft.INet, Name: nft.TableName, Counters: []string{"from before"}})
 		cluster := make(fakeCluster)
-		h.run(DaemonOptions{Cluster: cluster})
+		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
 		cluster <- Update{Events: []policy.Event{pod(0, app("db"))}}
 		h.pass(time.Hour)
@@ -156,14 +164,14 @@ func TestAClusterThatIsNotKnownYet(t *testing.T) {
 // is gone.
 func TestANamespaceOfBoth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newFakeHost(t, nodes(2)+guarded+`namespace "shop" { labels = { team = "shop" } }
+		h := newFakeHost(t, nodes(2)+guarded+followed+`namespace "shop" { labels = { team = "shop" } }
 policy "team" {
   selector           = "all()"
   namespace_selector = "team == 'shop'"
 }
 `)
 		cluster := make(fakeCluster)
-		h.run(DaemonOptions{Cluster: cluster})
+		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
 		shop := &spec.Namespace{Name: "shop", Labels: map[string]string{"team": "other"}}
 		cluster <- Update{Events: []policy.Event{pod(0, app("cache")), {Namespace: shop}}, Complete: true}
@@ -177,4 +185,98 @@ policy "team" {
 			t.Fatalf("not selected:\n%s", text)
 		}
 	})
+}
+
+// policyOnly is a spec without a network, whose nodes are the cluster's.
+const policyOnly = "cluster = \"fake\"\n" + followed
+
+// Nodes of the cluster are the model's, too, and one of them is ours.
+func TestNodesOfACluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, policyOnly)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		node := func(name, address string) *spec.Node {
+			return &spec.Node{Name: name, Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr(address)}}}
+		}
+		own := node("n1", "192.0.2.11")
+		cluster <- Update{Nodes: []*spec.Node{node("n2", "192.0.2.12")}, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		h.settle()
+		if c := h.Condition(); c.InSync || len(c.Failures) != 1 || !strings.Contains(c.Failures[0].Err.Error(), `node "n1" is not in the spec or in the cluster`) {
+			t.Fatalf("without a node of ours: %q, %+v", c, c.Failures)
+		}
+		for _, addresses := range []string{"192.0.2.12", "192.0.2.13"} {
+			cluster <- Update{Nodes: []*spec.Node{own, node("n2", addresses)}}
+			h.pass(time.Minute)
+			if c := h.Condition(); !c.InSync || !strings.Contains(h.ruleset(), "10.244.1.100 : jump") {
+				t.Fatalf("%q, %+v\n%s", c, c.Failures, h.ruleset())
+			}
+			h.Ping(context.Background())
+			if n := h.applier.index.Node(); n != "n1" {
+				t.Fatalf("it is taken for %s", n)
+			}
+			if got := h.view.model.Node(netip.MustParseAddr(addresses)); got == nil || got.Name != "n2" {
+				t.Fatalf("%s is not of n2, but of %v", addresses, got)
+			}
+		}
+	})
+}
+
+// What a cluster told stays in force when nothing is heard of it, and is forgotten
+// when the spec names it no longer, or another.
+func TestAnotherCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(2)+followed)
+		clusters := map[string]fakeCluster{"": make(fakeCluster), "other": make(fakeCluster)}
+		h.run(DaemonOptions{Cluster: func(k *spec.Kubernetes) Cluster { return clusters[strings.TrimPrefix(k.Kubeconfig, "/")] }})
+		defer h.end()
+		isolated := func(address string) bool { return strings.Contains(h.ruleset(), address+" : jump") }
+		clusters[""] <- Update{Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		h.settle()
+		began := time.Now()
+		clusters[""] <- Update{Hearing: &Hearing{Err: errRefused}}
+		h.pass(time.Hour)
+		c := h.Condition()
+		if !c.InSync || !c.Cluster.Known || !c.Cluster.Since.Before(began) || c.Cluster.Err == nil || !isolated("10.244.1.100") {
+			t.Fatalf("%q: %+v", c, c.Cluster)
+		}
+		clusters[""] <- Update{Hearing: &Hearing{}}
+		h.settle()
+		if c := h.Condition(); c.Cluster.Err != nil {
+			t.Fatalf("%+v", c.Cluster)
+		}
+
+		h.source.write(parsed(t, nodes(2)+strings.Replace(followed, "{}", "{\n kubeconfig = \"/other\"\n}", 1)))
+		h.pass(time.Hour)
+		if c := h.Condition(); c.Cluster.Known || c.InSync || !isolated("10.244.1.100") {
+			t.Fatalf("before the other one is known: %q", c)
+		}
+		if _, err := h.Plan(context.Background(), ModeApply); !errors.Is(err, errUnknown) {
+			t.Fatalf("a plan before the other one is known: %v", err)
+		}
+		clusters["other"] <- Update{Events: []policy.Event{pod(2, app("db")), allows("first", "web", "db")}, Complete: true}
+		h.pass(time.Minute)
+		if isolated("10.244.1.100") || !isolated("10.244.1.102") {
+			t.Fatalf("not that of the other cluster:\n%s", h.ruleset())
+		}
+
+		h.source.write(parsed(t, nodes(2)))
+		h.pass(time.Minute)
+		if c := h.Condition(); c.Cluster != nil || !c.InSync || isolated("10.244.1.102") {
+			t.Fatalf("without a cluster: %q\n%s", c, h.ruleset())
+		}
+	})
+}
+
+// Who asks no cluster plans nothing for a spec that names one.
+func TestAClusterThatIsNotAsked(t *testing.T) {
+	h := newFakeHost(t, nodes(2)+followed)
+	p := &Planner{options: Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
+	if _, err := p.Plan(context.Background(), ModeApply); !errors.Is(err, errNotAsked) {
+		t.Errorf("a plan: %v", err)
+	}
+	if _, err := p.Plan(context.Background(), ModeDestroy); err != nil {
+		t.Errorf("a plan to destroy: %v", err)
+	}
 }

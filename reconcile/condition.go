@@ -15,10 +15,11 @@ type Condition struct {
 	Node    string
 	Started time.Time
 	Spec    SpecCondition
-	InSync  bool      // the kernel holds what the spec says, and nothing is in the way
-	Since   time.Time // since when that is so, or is not
-	Ready   bool      // has been in sync since the daemon started
-	Held    Mode      // ModeDestroy, ModeRelease: nothing is repaired until an apply; "": it is
+	Cluster *ClusterCondition // that the spec names; nil: it names none
+	InSync  bool              // the kernel holds what the spec says, and nothing is in the way
+	Since   time.Time         // since when that is so, or is not
+	Ready   bool              // has been in sync since the daemon started
+	Held    Mode              // ModeDestroy, ModeRelease: nothing is repaired until an apply; "": it is
 	// What is wrong now.
 	Failures  []Failure
 	Conflicts []change.Conflict
@@ -37,6 +38,22 @@ type SpecCondition struct {
 	// Restored says that the one in force was kept from an earlier run, because
 	// the files have had errors since the daemon started.
 	Restored bool
+}
+
+// ClusterCondition says what is known of the cluster that the spec names. It is
+// not changed.
+type ClusterCondition struct {
+	Known bool      // it has told of everything; until then nothing in the kernel is changed
+	Since time.Time // since when it is known, or is waited for
+	Err   error     // why nothing is heard of it now; what it told stays in force
+}
+
+// stays says what is in force while nothing is heard of the cluster.
+func (c *ClusterCondition) stays() string {
+	if c.Known {
+		return "what it told last stays in force"
+	}
+	return "the kernel stays as it is"
 }
 
 // Counters count since the daemon started.
@@ -71,6 +88,8 @@ func (c Condition) String() string {
 		parts = append(parts, fmt.Sprintf("held since %s: nothing is repaired until an apply", c.Held))
 	case c.Spec.Loaded.IsZero():
 		parts = append(parts, "no spec is in force")
+	case c.Cluster != nil && !c.Cluster.Known:
+		parts = append(parts, "not in sync: waiting for the cluster")
 	case c.InSync:
 		parts = append(parts, "in sync with the spec")
 	default:
@@ -78,6 +97,9 @@ func (c Condition) String() string {
 	}
 	if c.Spec.Err != nil {
 		parts = append(parts, "the spec's files have errors")
+	}
+	if c.Cluster != nil && c.Cluster.Err != nil {
+		parts = append(parts, "nothing is heard of the cluster")
 	}
 	for _, n := range []struct {
 		count int

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -18,8 +17,9 @@ type DaemonOptions struct {
 	Source   Source
 	Node     string
 	StateDir string
-	BootDir  string  // "": no ruleset is kept for Boot
-	Cluster  Cluster // nil: there is nothing beside the spec
+	BootDir  string // "": no ruleset is kept for Boot
+	// Cluster is what a spec names with its block kubernetes.
+	Cluster func(*spec.Kubernetes) Cluster
 	// Notify tells the service manager (sd_notify(3)); nil: there is none.
 	Notify func(state string) error
 	// Watchdog is how often the service manager wants to hear of us; 0: never.
@@ -58,8 +58,10 @@ type Daemon struct {
 	firewallsDue  time.Time
 	foreign       bool // firewalls of others may have changed since they were looked for
 	firewalls     []string
-	waiting       bool   // for the cluster to have told of everything
-	told          string // the latest status sent to the service manager
+	named         *spec.Kubernetes // the cluster that is followed; nil: none
+	leave         func()           // ends that
+	waiting       bool             // for the cluster to have told of everything
+	told          string           // the latest status sent to the service manager
 	pinged        time.Time
 }
 
@@ -108,14 +110,11 @@ func newDaemon(o DaemonOptions, source specSource, a *Applier, subscriptions []*
 		keeper:  keeper{failed: retries{}},
 		foreign: true,
 		relist:  true,
-		waiting: o.Cluster != nil,
+		leave:   func() {},
 		now: Condition{
 			Node: o.Node, Started: time.Now(), Since: time.Now(), Spec: SpecCondition{Path: o.Source.Path},
 			Counters: Counters{Changes: map[ChangeCount]uint64{}, Rounds: map[Cause]uint64{}},
 		},
-	}
-	if o.Cluster != nil {
-		a.inventory = policy.NewInventory()
 	}
 	d.publish()
 	return d
@@ -142,11 +141,6 @@ func (d *Daemon) Run(ctx context.Context) {
 	first := d.source.load(d.options.Node)
 	var watch sync.WaitGroup
 	watch.Go(func() { d.source.watch(ctx, d.options.Node, first.files, d.box) })
-	if c := d.options.Cluster; c != nil {
-		watch.Go(func() {
-			c.Watch(ctx, func(u Update) { d.box.put(func(m *mail) { m.update.add(u) }) })
-		})
-	}
 
 	for _, s := range d.subscriptions {
 		if err := s.start(ctx, d.box); err != nil {
@@ -164,6 +158,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	d.loop(ctx)
 
 	cancel()
+	d.leave()
 	d.journal.add(Event{Type: EventStopping})
 	d.notify("STOPPING=1")
 	watch.Wait()

@@ -14,7 +14,7 @@ type Event struct {
 	Type   EventType
 	Cause  Cause          // of a round's events
 	Change *change.Change // EventChanged, EventFailed
-	Object string         // EventConflict, EventConflictGone: "route 10.244.2.0/24"
+	Object string         // EventConflict, EventConflictGone: "route 10.244.2.0/24"; EventError, EventRecovered
 	// Differences is the number of objects that are not as they should be:
 	// EventDrift.
 	Differences int

@@ -40,7 +40,7 @@ type Planner struct {
 	// index is of model, as it was compiled last.
 	index *policy.Index
 	model *policy.Model
-	// inventory is what there is beside the spec; nil: nothing ever. merged is the
+	// inventory is what there is beside the spec; nil: no cluster is followed. merged is the
 	// spec with it; nil: as of before the latest event.
 	inventory *policy.Inventory
 	merged    *spec.Spec
@@ -288,15 +288,6 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 		p.merged = p.inventory.Beside(sp)
 	}
 	return p.merged, node, nil
-}
-
-// own is the spec without what there is beside it.
-func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
-	node := p.options.Spec.Node(p.options.Node)
-	if node == nil {
-		return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)
-	}
-	return p.options.Spec, node, nil
 }
 
 // plan compares.

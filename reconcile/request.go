@@ -92,6 +92,9 @@ func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
 		if l.err != nil {
 			return nil, l.err
 		}
+		if d.waiting {
+			return nil, errUnknown
+		}
 	}
 	return d.applier.Plan(ctx, mode)
 }

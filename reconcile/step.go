@@ -180,6 +180,7 @@ func (d *Daemon) adopt(l *loaded) {
 	in.Loaded = l.at
 	d.now.Counters.Specs++
 	d.applier.setSpec(l.config.Spec)
+	d.follow(l.config.Spec.Kubernetes)
 	d.journal.add(Event{Type: EventSpecLoaded, Message: d.options.Source.Path})
 	clear(d.retries)
 	d.relist = true
@@ -198,6 +199,7 @@ func (d *Daemon) restore() {
 		return
 	}
 	d.applier.setSpec(config.Spec)
+	d.follow(config.Spec.Kubernetes)
 	d.now.Spec.Restored, d.now.Spec.Loaded = true, time.Now()
 	d.journal.add(Event{Type: EventSpecLoaded, Message: "the one that was in force when polder last ran"})
 }
