@@ -1,0 +1,55 @@
+package cluster
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/poldernet/polder/spec"
+)
+
+// Credentials are what a spec says, or else those of the pod that polder runs in.
+func Credentials(k *spec.Kubernetes) (*rest.Config, error) {
+	if k.Kubeconfig == "" {
+		if k.Context != "" {
+			return nil, fmt.Errorf("the context %q is of no kubeconfig", k.Context)
+		}
+		return rest.InClusterConfig()
+	}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: k.Kubeconfig},
+		&clientcmd.ConfigOverrides{CurrentContext: k.Context}).ClientConfig()
+}
+
+// client asks for the objects of one group.
+func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {
+	c = rest.CopyConfig(c)
+	// The typed clients of client-go know every kind of object that there is, which
+	// makes a program larger by half.
+	c.GroupVersion, c.NegotiatedSerializer = &gv, codecs.WithoutConversion()
+	c.ContentType, c.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	c.APIPath = "/apis"
+	if gv.Group == corev1.GroupName {
+		c.APIPath = "/api"
+	}
+	c.UserAgent = "polder"
+	return rest.RESTClientFor(c)
+}
+
+var scheme, codecs = func() (*runtime.Scheme, serializer.CodecFactory) {
+	s := runtime.NewScheme()
+	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(s); err != nil {
+			panic(err) // of kinds that are registered twice: no data can cause it
+		}
+	}
+	return s, serializer.NewCodecFactory(s)
+}()

@@ -1,0 +1,231 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
+)
+
+// somePod is a pod that runs.
+func somePod() *corev1.Pod {
+	always := corev1.ContainerRestartPolicyAlways
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "1", Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"much": "text"}},
+		Spec: corev1.PodSpec{
+			NodeName: "n1",
+			Containers: []corev1.Container{
+				{Name: "first", Image: "image", Ports: []corev1.ContainerPort{
+					{Name: "http", ContainerPort: 80}, {ContainerPort: 81}, {Name: "sync", ContainerPort: 82, Protocol: corev1.ProtocolSCTP},
+					{Name: "odd", ContainerPort: 83, Protocol: "DCCP"}, {Name: "none", ContainerPort: 0},
+				}},
+				{Name: "second", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 90}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}},
+			},
+			InitContainers: []corev1.Container{
+				{Name: "once", Ports: []corev1.ContainerPort{{Name: "once", ContainerPort: 1}}},
+				{Name: "beside", RestartPolicy: &always, Ports: []corev1.ContainerPort{{Name: "beside", ContainerPort: 2}}},
+			},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.244.1.5", PodIPs: []corev1.PodIP{{IP: "10.244.1.5"}, {IP: "fd00::5"}, {IP: "garbage"}}},
+	}
+}
+
+func addresses(texts ...string) (list []netip.Addr) {
+	for _, t := range texts {
+		list = append(list, netip.MustParseAddr(t))
+	}
+	return list
+}
+
+func TestEndpoint(t *testing.T) {
+	want := func() *spec.Endpoint {
+		return &spec.Endpoint{
+			Name: "shop/web", Namespace: "shop", Node: "n1", Labels: map[string]string{"app": "web"}, Addresses: addresses("10.244.1.5", "fd00::5"),
+			Ports: map[string]spec.Port{"http": {Number: 80, Protocol: "tcp"}, "sync": {Number: 82, Protocol: "sctp"}, "dns": {Number: 53, Protocol: "udp"}, "beside": {Number: 2, Protocol: "tcp"}},
+		}
+	}
+	attachment := &Attachment{Pod: "1", Interface: "veth1", MAC: spec.MAC{2, 0, 0, 0, 0, 5}, Addresses: addresses("10.244.1.6")}
+	for name, c := range map[string]struct {
+		pod        func(*corev1.Pod)
+		attachment *Attachment
+		want       func(*spec.Endpoint) // nil: it is none
+	}{
+		"one that runs":                {func(*corev1.Pod) {}, nil, func(*spec.Endpoint) {}},
+		"one that begins":              {func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }, nil, func(*spec.Endpoint) {}},
+		"one that ends":                {func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, nil, func(*spec.Endpoint) {}},
+		"one that has ended":           {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, nil, nil},
+		"one that has failed":          {func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, attachment, nil},
+		"one in its node's network":    {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, nil, nil},
+		"one on no node":               {func(p *corev1.Pod) { p.Spec.NodeName = "" }, nil, nil},
+		"one without addresses":        {func(p *corev1.Pod) { p.Status.PodIPs = nil }, nil, nil},
+		"an address in the other form": {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "::ffff:10.244.1.5"}} }, nil, func(e *spec.Endpoint) { e.Addresses = addresses("10.244.1.5") }},
+		"one that is attached": {func(p *corev1.Pod) { p.Status.PodIPs = nil }, attachment, func(e *spec.Endpoint) {
+			e.Addresses, e.Interface, e.MAC = attachment.Addresses, attachment.Interface, attachment.MAC
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := somePod()
+			c.pod(pod)
+			var w *spec.Endpoint
+			if c.want != nil {
+				w = want()
+				c.want(w)
+			}
+			if got := endpointOf(pod, c.attachment); !reflect.DeepEqual(got, w) {
+				t.Errorf("%+v, want %+v", got, w)
+			}
+			trimmed, err := trim(pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := endpointOf(trimmed.(*corev1.Pod), c.attachment); !reflect.DeepEqual(got, w) {
+				t.Errorf("trimmed: %+v, want %+v", got, w)
+			}
+			if trimmed.(*corev1.Pod).Annotations != nil || pod.Annotations == nil {
+				t.Error("not trimmed, or the original changed")
+			}
+		})
+	}
+}
+
+func TestNode(t *testing.T) {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n1"},
+		Spec:       corev1.NodeSpec{PodCIDRs: []string{"fd00:1::/64", "10.244.1.0/24", "garbage"}},
+		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeExternalIP, Address: "198.51.100.1"},
+			{Type: corev1.NodeInternalIP, Address: "2001:db8::11"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.11"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.12"},
+		}},
+	}
+	want := &spec.Node{
+		Name:      "n1",
+		Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr("192.0.2.11")}, {Addr: netip.MustParseAddr("2001:db8::11")}},
+		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64")},
+	}
+	if got := nodeOf(n); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	trimmed, err := trim(n)
+	if err != nil || !reflect.DeepEqual(nodeOf(trimmed.(*corev1.Node)), want) {
+		t.Errorf("trimmed: %+v, %v", trimmed, err)
+	}
+}
+
+// told are the endpoints that events come to.
+type told map[string]*spec.Endpoint
+
+func (m told) hear(events []policy.Event) {
+	for _, e := range events {
+		if e.Gone {
+			delete(m, e.Endpoint.Name)
+		} else {
+			m[e.Endpoint.Name] = e.Endpoint
+		}
+	}
+}
+
+// TestReuse gives an address to a pod while another one, which ends, still has it by
+// its status.
+func TestReuse(t *testing.T) {
+	r, m := newRoster(), told{}
+	old := somePod()
+	m.hear(r.set(old))
+	next := somePod()
+	next.Name, next.UID, next.Labels = "db", "2", map[string]string{"app": "db"}
+	next.Status.PodIPs = next.Status.PodIPs[:1]
+	owner := func(address string) (names []string) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if slices.Contains(m[name].Addresses, netip.MustParseAddr(address)) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	expect := func(what, v4, v6 string) {
+		t.Helper()
+		if got := fmt.Sprint(owner("10.244.1.5"), owner("fd00::5")); got != fmt.Sprintf("[%s] [%s]", v4, v6) {
+			t.Errorf("%s: the owners are %s", what, got)
+		}
+	}
+	expect("alone", "shop/web", "shop/web")
+	dying := old.DeepCopy()
+	dying.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	m.hear(r.set(dying))
+	expect("one that ends", "shop/web", "shop/web")
+	m.hear(r.set(next))
+	expect("one that begins beside it", "shop/db", "shop/web")
+	m.hear(r.attach(Attachment{Pod: "1", Namespace: "shop", Name: "web", Interface: "veth1", Addresses: addresses("10.244.1.5", "fd00::5")}))
+	expect("an attachment knows better", "shop/web", "shop/web")
+	m.hear(r.detach("1"))
+	expect("without it", "shop/db", "shop/web")
+	m.hear(r.remove("shop", "db"))
+	expect("the other one is gone", "shop/web", "shop/web")
+	ended := old.DeepCopy()
+	ended.Status.Phase = corev1.PodSucceeded
+	m.hear(r.set(ended))
+	expect("none runs", "", "")
+	if len(r.claims) != 0 {
+		t.Errorf("claims are left: %v", r.claims)
+	}
+}
+
+// TestRoster holds what events come to, whatever happens and in whatever order, to
+// what a roster tells that begins with what there is at last.
+func TestRoster(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r, m := newRoster(), told{}
+		for i := range rapid.IntRange(1, 30).Draw(t, "steps") {
+			name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")
+			uid := types.UID(name + rapid.SampledFrom([]string{"1", "2"}).Draw(t, "uid"))
+			at := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "fd00::1"}), 0, 2, rapid.ID).Draw(t, "addresses")
+			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			case 0:
+				m.hear(r.remove("x", name))
+			case 1:
+				m.hear(r.attach(Attachment{Pod: uid, Namespace: "x", Name: name, Interface: "veth" + name, Addresses: addresses(at...)}))
+			case 2:
+				m.hear(r.detach(uid))
+			default:
+				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: name, UID: uid, Labels: map[string]string{"step": fmt.Sprint(i)}}}
+				p.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 2).Draw(t, "created"), 0)
+				p.Spec.NodeName = "n1"
+				p.Status.Phase = rapid.SampledFrom([]corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodFailed}).Draw(t, "phase")
+				if rapid.Bool().Draw(t, "dying") {
+					p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+				}
+				for _, a := range at {
+					p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a})
+				}
+				m.hear(r.set(p))
+			}
+			fresh, want := newRoster(), told{}
+			fresh.attachments = maps.Clone(r.attachments)
+			for _, name := range slices.Backward(slices.Sorted(maps.Keys(r.pods))) {
+				want.hear(fresh.set(r.pods[name].pod))
+			}
+			if !reflect.DeepEqual(m, want) {
+				t.Fatalf("told %v, want %v", m, want)
+			}
+			owners := map[netip.Addr]string{}
+			for name, e := range m {
+				for _, a := range e.Addresses {
+					if owners[a] != "" {
+						t.Fatalf("%s is of %s and of %s", a, name, owners[a])
+					}
+					owners[a] = name
+				}
+			}
+		}
+	})
+}

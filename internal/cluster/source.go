@@ -1,0 +1,291 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/kube"
+	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
+)
+
+// Source is an API server, with what is known of it.
+type Source struct {
+	config func() (*rest.Config, error)
+
+	mu       sync.Mutex
+	tell     func(reconcile.Update) // nil: nobody watches
+	roster   *roster
+	nodes    map[string]*spec.Node
+	complete bool
+	deaf     map[string]error // why a resource is not heard of
+	said     string           // of that, last
+	notices  *notices
+}
+
+// New is the API server to which credentials lead; they are asked for when it is
+// watched, and until there are some.
+func New(config func() (*rest.Config, error)) *Source {
+	return &Source{config: config, roster: newRoster()}
+}
+
+// Attach notes how a pod of this node is attached to it.
+func (s *Source) Attach(a Attachment) { s.change(func() []policy.Event { return s.roster.attach(a) }) }
+
+// Detach notes that a pod is attached no longer.
+func (s *Source) Detach(pod types.UID) {
+	s.change(func() []policy.Event { return s.roster.detach(pod) })
+}
+
+func (s *Source) change(do func() []policy.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.say(do()...)
+}
+
+// say tells events. The caller has the lock, so that they are told in order.
+func (s *Source) say(events ...policy.Event) {
+	if len(events) > 0 && s.tell != nil {
+		s.tell(reconcile.Update{Events: events})
+	}
+}
+
+// retryCredentials is how long to wait for a kubeconfig that is not there, or not
+// right.
+const retryCredentials = 5 * time.Second
+
+// Watch tells of the cluster until ctx ends. It is reconcile.Cluster's.
+func (s *Source) Watch(ctx context.Context, tell func(reconcile.Update)) {
+	s.mu.Lock()
+	attachments := s.roster.attachments
+	s.roster = newRoster()
+	s.roster.attachments = attachments
+	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]*spec.Node{}, false, map[string]error{}, "", tell
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tell = nil
+	}()
+	for {
+		clients, err := s.connect()
+		s.heard("credentials", err)
+		if err == nil {
+			s.watch(ctx, clients)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryCredentials):
+		}
+	}
+}
+
+// clients ask for objects of the two groups that are of use here.
+type clients struct{ core, networking *rest.RESTClient }
+
+func (s *Source) connect() (c clients, err error) {
+	config, err := s.config()
+	if err != nil {
+		return c, err
+	}
+	if c.core, err = client(config, corev1.SchemeGroupVersion); err != nil {
+		return c, err
+	}
+	c.networking, err = client(config, networkingv1.SchemeGroupVersion)
+	return c, err
+}
+
+// watch runs the informers.
+func (s *Source) watch(ctx context.Context, c clients) {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	s.notices = newNotices(c.core)
+	parts.Go(func() { s.notices.run(ctx) })
+	var synced []cache.DoneChecker
+	for _, r := range []struct {
+		name    string
+		client  *rest.RESTClient
+		example runtime.Object
+		set     func(any)
+		remove  func(namespace, name string)
+	}{
+		{"nodes", c.core, &corev1.Node{}, s.setNode, s.removeNode},
+		{"namespaces", c.core, &corev1.Namespace{}, s.setNamespace, s.removeNamespace},
+		{"pods", c.core, &corev1.Pod{}, s.setPod, s.removePod},
+		{"networkpolicies", c.networking, &networkingv1.NetworkPolicy{}, s.setPolicy, s.removePolicy},
+	} {
+		informer := cache.NewSharedIndexInformerWithOptions(s.listWatch(r.name, r.client), r.example, cache.SharedIndexInformerOptions{})
+		handler := handler{&s.mu, r.set, r.remove}
+		registration, err := informer.AddEventHandler(handler)
+		err = errors.Join(err, informer.SetTransform(trim),
+			informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})) // listWatch has told
+		if err != nil {
+			s.heard(r.name, err)
+			continue // it is never complete
+		}
+		synced = append(synced, registration.HasSyncedChecker())
+		parts.Go(func() { informer.RunWithContext(ctx) })
+	}
+	if len(synced) < 4 || !cache.WaitFor(ctx, "", synced...) {
+		<-ctx.Done()
+		return
+	}
+	s.mu.Lock()
+	s.complete = true
+	s.tell(reconcile.Update{Nodes: s.nodeList(), Complete: true})
+	s.mu.Unlock()
+}
+
+// listWatch asks for a resource, and notes whether it is heard of.
+func (s *Source) listWatch(resource string, c *rest.RESTClient) cache.ListerWatcher {
+	ask := cache.NewListWatchFromClient(c, resource, metav1.NamespaceAll, fields.Everything())
+	list, watchIt := ask.ListWithContextFunc, ask.WatchFuncWithContext
+	ask.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		objects, err := list(ctx, o)
+		s.answered(ctx, resource, err)
+		return objects, err
+	}
+	ask.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		w, err := watchIt(ctx, o)
+		s.answered(ctx, resource, err)
+		return w, err
+	}
+	return cache.ToListWatcherWithWatchListSemantics(ask, c)
+}
+
+// answered notes how the API server answered. That a version is too old, or that it
+// does not stream lists, leads to another question and is no trouble.
+func (s *Source) answered(ctx context.Context, resource string, err error) {
+	if ctx.Err() == nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !apierrors.IsInvalid(err) {
+		s.heard(resource, err)
+	}
+}
+
+// heard notes that something is heard of, or why not, and tells of it.
+func (s *Source) heard(what string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if asked := new(url.Error); errors.As(err, &asked) {
+		err = asked.Err // without what was asked for, which is something else each time
+	}
+	delete(s.deaf, what)
+	if err != nil {
+		s.deaf[what] = err
+	}
+	for _, one := range slices.Sorted(maps.Keys(s.deaf)) {
+		// The others mostly say the same.
+		if why := s.deaf[one].Error(); why != s.said {
+			s.said = why
+			s.tell(reconcile.Update{Hearing: &reconcile.Hearing{Err: fmt.Errorf("%s: %s", one, why)}})
+		}
+		return
+	}
+	if s.said != "" {
+		s.said = ""
+		s.tell(reconcile.Update{Hearing: &reconcile.Hearing{}})
+	}
+}
+
+// handler calls one of two functions for an object, with the lock.
+type handler struct {
+	mu     *sync.Mutex
+	set    func(any)
+	remove func(namespace, name string)
+}
+
+func (h handler) OnAdd(object any, _ bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.set(object)
+}
+
+func (h handler) OnUpdate(_, object any) { h.OnAdd(object, false) }
+
+func (h handler) OnDelete(object any) {
+	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object)
+	if err != nil {
+		return // of an object without metadata
+	}
+	namespace, name, err := cache.SplitMetaNamespaceKey(key)
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.remove(namespace, name)
+}
+
+func (s *Source) setNode(object any) {
+	n := nodeOf(object.(*corev1.Node))
+	if old := s.nodes[n.Name]; old == nil || !reflect.DeepEqual(old, n) {
+		s.nodes[n.Name] = n
+		s.sayNodes()
+	}
+}
+
+func (s *Source) removeNode(_, name string) {
+	delete(s.nodes, name)
+	s.sayNodes()
+}
+
+// sayNodes tells of all nodes, once all are known.
+func (s *Source) sayNodes() {
+	if s.complete {
+		s.tell(reconcile.Update{Nodes: s.nodeList()})
+	}
+}
+
+// nodeList is not nil, also where there are none.
+func (s *Source) nodeList() []*spec.Node {
+	list := make([]*spec.Node, 0, len(s.nodes))
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		list = append(list, s.nodes[name])
+	}
+	return list
+}
+
+func (s *Source) setNamespace(object any) {
+	s.say(policy.Event{Namespace: namespaceOf(object.(*corev1.Namespace))})
+}
+
+func (s *Source) removeNamespace(_, name string) {
+	s.say(policy.Event{Namespace: &spec.Namespace{Name: name}, Gone: true})
+}
+
+func (s *Source) setPod(object any) { s.say(s.roster.set(object.(*corev1.Pod))...) }
+
+func (s *Source) removePod(namespace, name string) { s.say(s.roster.remove(namespace, name)...) }
+
+func (s *Source) setPolicy(object any) {
+	np := object.(*networkingv1.NetworkPolicy)
+	p, problems := kube.Convert(np)
+	s.notices.put(np, problems)
+	s.say(policy.Event{Policy: p})
+}
+
+func (s *Source) removePolicy(namespace, name string) {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	p, _ := kube.Convert(np)
+	s.say(policy.Event{Policy: p, Gone: true})
+}
