@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/hashicorp/hcl/v2"
@@ -35,6 +36,13 @@ func (a *app) load(by loader) (*spec.Config, *policy.Model, error) {
 		return nil, nil, exitError
 	}
 	return config, m, nil
+}
+
+// leavesOut says what an answer that comes from the files alone leaves out.
+func (a *app) leavesOut(config *spec.Config) {
+	if config.Spec.Kubernetes != nil {
+		fmt.Fprintln(a.err, "Of the files only: pods and policies of the cluster are left out.")
+	}
 }
 
 // options reads the spec and finds this node in it.

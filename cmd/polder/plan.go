@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"io"
+
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -13,7 +17,8 @@ func newPlanCommand(a *app) *cobra.Command {
 		Use:   "plan",
 		Short: "Show what an apply would change on this node",
 		Long: `plan compares the spec with the kernel and prints what an apply would do. It
-writes nothing.
+writes nothing. Where the spec has a block kubernetes, it is the daemon that makes
+the plan: nobody else knows what there is in the cluster.
 
 The exit status is 0 when the plan was made, 1 on errors and when something
 that is not polder's is in the way. With --detailed-exitcode a plan without
@@ -27,14 +32,14 @@ changes exits 0 and one with changes 2.`,
 			if err != nil {
 				return err
 			}
-			planner, err := reconcile.Open(options)
+			planner, err := a.planner(cmd, options)
 			if err != nil {
 				return err
 			}
 			defer closing(planner, &err)
 			plan, err := planner.Plan(cmd.Context(), reconcile.ModeApply)
 			if err != nil {
-				return err
+				return a.printSpecError(err)
 			}
 			model := view.NewPlan(plan)
 			if asJSON {
@@ -62,4 +67,25 @@ changes exits 0 and one with changes 2.`,
 	flags.BoolVar(&asJSON, "json", false, "print the plan as one line of JSON")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show every change of long plans")
 	return cmd
+}
+
+// planner makes the plan itself, unless only a daemon can.
+func (a *app) planner(cmd *cobra.Command, o reconcile.Options) (interface {
+	planner
+	io.Closer
+}, error) {
+	if o.Spec.Kubernetes == nil {
+		return reconcile.Open(o)
+	}
+	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
+	if errors.Is(err, control.ErrNone) {
+		return reconcile.Open(o) // which says what is missing
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.agree(cmd, condition); err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return client, nil
 }

@@ -53,6 +53,7 @@ behind the policies by its reason.`,
 			if err != nil {
 				return err
 			}
+			a.leavesOut(config)
 			tiers := m.Tiers()
 			for _, name := range names {
 				if !slices.ContainsFunc(tiers, func(t policy.Tier) bool {
@@ -114,10 +115,11 @@ name, and those outside of all. "all" and "-" are everything and nothing.`,
   polder policy matrix --json | jq '.cells[] | select(.from == "outside" and .services != "-")'`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, m, err := a.load(policy.Read)
+			config, m, err := a.load(policy.Read)
 			if err != nil {
 				return err
 			}
+			a.leavesOut(config)
 			return a.show(view.NewMatrix(m.Matrix()), asJSON, verbose)
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,12 +20,16 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/metrics"
 	"github.com/poldernet/polder/cmd/polder/internal/queue"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/internal/cluster"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 func newRunCommand(a *app) *cobra.Command {
@@ -38,6 +43,11 @@ of the network is put back. An object that cannot be written is tried again, and
 holds up no other. While the files have errors, the last good spec stays in force,
 also across a restart.
 
+Where the spec has a block kubernetes, nodes, namespaces, pods and NetworkPolicies
+of that cluster count beside those of the files. Until all of them are known,
+nothing in the kernel is changed; while the API server is away, what it told
+last stays in force.
+
 It logs each thing that it does on a line, tells systemd how it stands where
 systemd started it, and serves status, events, apply, destroy and release. SIGHUP
 has it read the files at once, which it otherwise does when they change. SIGTERM
@@ -47,20 +57,23 @@ One daemon or command at a time changes a network namespace. The exit status is 
 when it was asked to end, and 1 if it could not begin.`,
 		Example: `  polder run
   polder run --spec edge.hcl --node n1 --log-format json
-  polder run --listen 9087`,
+  polder run --listen 9087
+  polder run --kubeconfig /etc/kubernetes/polder.conf`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd.Context(), a) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.listen, "listen", "", "serve /metrics, /healthz and /readyz on `[ADDR:]PORT`; a port alone is of 127.0.0.1 (default off)")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "`FILE` of credentials for the cluster, instead of the one that the spec names")
 	return cmd
 }
 
 // runner is the daemon's process: what stands around reconcile.Daemon.
 type runner struct {
-	listen    string
-	logFormat string
+	listen     string
+	logFormat  string
+	kubeconfig string
 }
 
 func (r *runner) run(ctx context.Context, a *app) (err error) {
@@ -81,6 +94,9 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return usageError{err, "polder run"}
 	}
+	// What client-go says beside the errors that it returns is of no use to users,
+	// and is in another form.
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	// Before the daemon takes anything: a SIGHUP would end the process otherwise.
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
@@ -137,12 +153,25 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 	if o.BootDir, err = a.bootDirectory(); err != nil {
 		return o, err
 	}
+	if r.kubeconfig != "" {
+		if r.kubeconfig, err = filepath.Abs(r.kubeconfig); err != nil {
+			return o, err
+		}
+	}
+	o.Cluster = r.cluster
 	o.Source.Inputs = a.inputs()
 	o.Notify = notify
 	if o.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
 		return o, fmt.Errorf("reading the watchdog's interval: %w", err)
 	}
 	return o, nil
+}
+
+// cluster is the one that a spec names.
+func (r *runner) cluster(k *spec.Kubernetes) reconcile.Cluster {
+	named := *k
+	named.Kubeconfig = cmp.Or(r.kubeconfig, named.Kubeconfig)
+	return cluster.New(func() (*rest.Config, error) { return cluster.Credentials(&named) })
 }
 
 // notify tells the service manager, where there is one (sd_notify(3)).

@@ -20,7 +20,8 @@ func newStatusCommand(a *app) *cobra.Command {
 which path it reaches each peer, and which firewalls of others would drop pod
 traffic. It reads the kernel itself and writes nothing. Where a daemon runs, it
 says how that stands: since when it is in sync, whether it has taken the spec,
-what it repaired, and what it fails to do.
+what it repaired, and what it fails to do. Where the spec has a block kubernetes,
+it says only that: what there should be in the kernel, nobody else knows.
 
 The exit status is 0 when the node matches the spec, 2 when it does not, and 1
 on errors.`,
@@ -40,6 +41,13 @@ on errors.`,
 			daemon, unasked := askDaemon(cmd.Context(), a.stateDir)
 			options, err := a.options()
 			var status *reconcile.Status
+			if err == nil && options.Spec.Kubernetes != nil && daemon != nil {
+				// Nobody else knows what there should be.
+				if err := show(*daemon); err != nil || daemon.InSync {
+					return err
+				}
+				return exitChanges
+			}
 			if err == nil {
 				status, err = readStatus(cmd.Context(), options)
 			}

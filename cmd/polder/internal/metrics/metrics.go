@@ -70,6 +70,15 @@ func gauge(name, help string, value func(c reconcile.Condition) float64) metric 
 	return metric{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, func(c reconcile.Condition, put put) { put(value(c)) }}
 }
 
+// cluster is a gauge that is there where the spec names a cluster.
+func cluster(name, help string, value func(c *reconcile.ClusterCondition) float64) metric {
+	return metric{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, func(c reconcile.Condition, put put) {
+		if c.Cluster != nil {
+			put(value(c.Cluster))
+		}
+	}}
+}
+
 func counter(name, help string, value func(c reconcile.Counters) float64) metric {
 	return metric{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, func(c reconcile.Condition, put put) { put(value(c.Counters)) }}
 }
@@ -93,6 +102,12 @@ var metrics = []metric{
 			}
 		},
 	},
+	cluster("polder_cluster_known", "1 if the cluster that the spec names has told of all that there is, 0 as long as it is waited for. Absent: the spec names none.",
+		func(c *reconcile.ClusterCondition) float64 { return truth(c.Known) }),
+	cluster("polder_cluster_since_timestamp_seconds", "Since when the cluster is known, or is waited for.",
+		func(c *reconcile.ClusterCondition) float64 { return float64(c.Since.UnixMilli()) / 1000 }),
+	cluster("polder_cluster_heard", "1 if the API server answers. Otherwise what it told last stays in force.",
+		func(c *reconcile.ClusterCondition) float64 { return truth(c.Err == nil) }),
 	gauge("polder_conflicts", "Objects of others in the way of ours.",
 		func(c reconcile.Condition) float64 { return float64(len(c.Conflicts)) }),
 	{

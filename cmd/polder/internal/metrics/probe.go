@@ -75,6 +75,8 @@ func notReady(c reconcile.Condition) string {
 		return "no spec is in force: the files have errors"
 	case c.Spec.Loaded.IsZero():
 		return "no spec is in force yet"
+	case c.Cluster != nil && !c.Cluster.Known:
+		return "waiting for the cluster"
 	case !c.Ready:
 		return fmt.Sprintf("not in sync with the spec since the start: %d failing, %d in conflict", len(c.Failures), len(c.Conflicts))
 	}

@@ -26,6 +26,7 @@ type Condition struct {
 	StateDir      string            `json:"state_dir"`
 	BootDir       string            `json:"boot_dir,omitempty"` // absent: no ruleset is kept for a boot
 	Spec          SpecCondition     `json:"spec"`
+	Cluster       *ClusterCondition `json:"cluster,omitempty"` // absent: the spec names none
 	InSync        bool              `json:"in_sync"`
 	Since         time.Time         `json:"since"` // since when it is in sync, or is not
 	Ready         bool              `json:"ready"` // has been in sync since it started
@@ -43,6 +44,13 @@ type SpecCondition struct {
 	Loaded   time.Time `json:"loaded,omitzero"` // when the one in force was read; absent: none is
 	Restored bool      `json:"restored"`        // it is that of an earlier run
 	Error    string    `json:"error,omitempty"` // what is wrong with the files now
+}
+
+// ClusterCondition says what is known of the cluster that the spec names.
+type ClusterCondition struct {
+	Known bool      `json:"known"`           // until then nothing in the kernel is changed
+	Since time.Time `json:"since"`           // since when it is known, or is waited for
+	Error string    `json:"error,omitempty"` // why nothing is heard of it now
 }
 
 // Failure is an object that could not be written, for as long as that lasts.
@@ -83,6 +91,12 @@ func NewCondition(c reconcile.Condition, p Process, lastEvent uint64, now time.T
 	}
 	if c.Spec.Err != nil {
 		model.Spec.Error = c.Spec.Err.Error()
+	}
+	if c.Cluster != nil {
+		model.Cluster = &ClusterCondition{Known: c.Cluster.Known, Since: c.Cluster.Since}
+		if c.Cluster.Err != nil {
+			model.Cluster.Error = c.Cluster.Err.Error()
+		}
 	}
 	for _, f := range c.Failures {
 		model.Failures = append(model.Failures, Failure{
@@ -129,6 +143,7 @@ func (c Condition) writeText(b *bytes.Buffer, t Text) {
 		row("differs", "%s", t.bad(c.sinceText(c.Since)))
 	}
 	c.writeSpec(b, t, row)
+	c.writeCluster(t, row)
 	if repairs := c.repairs(); repairs != "" {
 		row("repairs", "%s", repairs)
 	}
@@ -138,6 +153,20 @@ func (c Condition) writeText(b *bytes.Buffer, t Text) {
 	if n := len(c.Failures); n > 0 {
 		row("failing", "%s", t.bad(count(n, "object")))
 		c.writeFailures(b, t)
+	}
+}
+
+func (c Condition) writeCluster(t Text, row func(label, format string, args ...any)) {
+	switch {
+	case c.Cluster == nil:
+		return
+	case c.Cluster.Known:
+		row("cluster", "known %s", c.sinceText(c.Cluster.Since))
+	default:
+		row("cluster", "%s", t.bad("waited for "+c.sinceText(c.Cluster.Since)+"; the kernel stays as it is"))
+	}
+	if c.Cluster.Error != "" {
+		row("", "%s", t.bad("nothing is heard of it: "+c.Cluster.Error))
 	}
 }
 

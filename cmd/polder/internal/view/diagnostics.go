@@ -83,6 +83,10 @@ func WriteValid(w io.Writer, t Text, path string, s *spec.Spec) error {
 			parts = append(parts, count(part.n, part.noun))
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s %s is valid: %s.\n", t.good("Success!"), path, strings.Join(parts, ", "))
+	more := ""
+	if s.Kubernetes != nil {
+		more = " What there is in the cluster beside them was not looked at."
+	}
+	_, err := fmt.Fprintf(w, "%s %s is valid: %s.%s\n", t.good("Success!"), path, strings.Join(parts, ", "), more)
 	return err
 }
