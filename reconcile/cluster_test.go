@@ -57,7 +57,8 @@ func allows(name, from, to string) policy.Event {
 func app(name string) map[string]string { return map[string]string{"app": name} }
 
 // What a cluster tells is in force soon, beside what the spec says, and nothing
-// has to be read for it. Files that change, drift and refusals come between.
+// has to be read for it. Plans for others, files that change,
+// drift and refusals come between.
 func TestACluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(3, 3))
@@ -81,6 +82,10 @@ func TestACluster(t *testing.T) {
 			events := []policy.Event{e}
 			quiet := false
 			switch i % 10 {
+			case 2:
+				if _, err := h.Plan(context.Background(), ModeApply); err != nil {
+					t.Fatal(err)
+				}
 			case 3:
 				h.damage("ip route del 10.244.2.0/24")
 			case 5:

@@ -184,7 +184,9 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	if what.spec {
 		p.refused = nil
 	}
-	outdated := what.spec || v.outdated()
+	// Since another view was compiled, what the cluster told is in its model, and
+	// not in this one's.
+	outdated := what.spec || v.outdated() || v.model != p.model
 	if outdated {
 		if err := v.compile(sp, node); err != nil {
 			return v, err
