@@ -43,17 +43,37 @@ type network struct {
 // up makes the lab and has every node apply the world without policies.
 func up(t *testing.T, number int) *network {
 	t.Helper()
-	text := topology
-	for _, p := range hosts {
-		text += fmt.Sprintf("host %q {\n  link \"lan\" { addresses = [\"%s/24\", \"%s/64\"] }\n}\n", p.machine, p.IPv4, p.IPv6)
+	// To the lab, the markers are pods as any other.
+	n := raise(t, number, world(markers...))
+	nothing := &example{}
+	sp, _ := nothing.must(t)
+	n.apply(t, sp)
+	for _, p := range markers {
+		n.sh(t, p.node, "ip link set v-"+p.machine+" master cni0 up")
 	}
-	parsed, diags := lab.ParseTopology("rows.lab.hcl", []byte(text))
+	for _, p := range hosts {
+		for i, node := range nodeNames {
+			at := nodes.find(node)
+			n.sh(t, p.machine, fmt.Sprintf("ip route add 10.244.%d.0/24 via %s; ip -6 route add fd00:10:244:%[1]d::/64 via %[3]s", i+1, at.IPv4, at.IPv6))
+		}
+	}
+	n.ready(t)
+	return n
+}
+
+// raise makes the lab of a spec.
+func raise(t *testing.T, number int, text string) *network {
+	t.Helper()
+	topology := topology
+	for _, p := range hosts {
+		topology += fmt.Sprintf("host %q {\n  link \"lan\" { addresses = [\"%s/24\", \"%s/64\"] }\n}\n", p.machine, p.IPv4, p.IPv6)
+	}
+	parsed, diags := lab.ParseTopology("rows.lab.hcl", []byte(topology))
 	if diags.HasErrors() {
 		t.Fatal(diags)
 	}
-	// To the lab, the markers are pods as any other.
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "polder.hcl"), []byte(world(markers...)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "polder.hcl"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config, _, diags := policy.Load(dir, spec.Inputs{})
@@ -69,31 +89,24 @@ func up(t *testing.T, number int) *network {
 			t.Error(err)
 		}
 	})
-	n := &network{Lab: l, dir: t.TempDir(), machines: map[string]*machine{}}
-	n.cpu = cpu(t, number)
-	nothing := &example{}
-	sp, _ := nothing.must(t)
-	n.apply(t, sp)
-	for _, p := range markers {
-		n.sh(t, p.node, "ip link set v-"+p.machine+" master cni0 up")
-	}
-	for _, p := range hosts {
-		for i, node := range nodeNames {
-			at := nodes.find(node)
-			n.sh(t, p.machine, fmt.Sprintf("ip route add 10.244.%d.0/24 via %s; ip -6 route add fd00:10:244:%[1]d::/64 via %[3]s", i+1, at.IPv4, at.IPv6))
-		}
-	}
+	return &network{Lab: l, dir: t.TempDir(), machines: map[string]*machine{}, cpu: cpu(t, number)}
+}
+
+// ready opens the sockets of all machines.
+func (n *network) ready(t *testing.T) {
+	t.Helper()
 	for _, name := range n.Names() {
-		if n.machines[name], err = open(n.Machine(name)); err != nil {
+		m, err := open(n.Machine(name))
+		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(n.machines[name].close)
+		n.machines[name] = m
+		t.Cleanup(m.close)
 	}
 	if err := n.machines[markers[1].machine].listen(markerPort); err != nil {
 		t.Fatal(err)
 	}
 	n.services(t)
-	return n
 }
 
 // cpu is one of the CPUs that the test may use.
