@@ -11,19 +11,17 @@ import (
 // Event is what becomes of one object of a model: it is there, as it is given, or
 // it is gone. One of the fields is set.
 type Event struct {
-	Endpoint  *spec.Endpoint
-	Namespace *spec.Namespace
-	Policy    *spec.Policy
-	Gone      bool
+	Endpoint   *spec.Endpoint
+	Namespace  *spec.Namespace
+	Policy     *spec.Policy
+	Attachment *Attachment
+	Gone       bool
 }
 
-// Apply changes what an event says.
+// Apply changes what an event of a namespace or a policy says. Which endpoints one
+// of the others changes, the inventory knows: see Around.
 func (x *Index) Apply(e Event) {
 	switch {
-	case e.Endpoint != nil && e.Gone:
-		x.DeleteEndpoint(e.Endpoint.Name)
-	case e.Endpoint != nil:
-		x.SetEndpoint(e.Endpoint)
 	case e.Namespace != nil && e.Gone:
 		x.DeleteNamespace(e.Namespace.Name)
 	case e.Namespace != nil:
@@ -41,13 +39,23 @@ type Inventory struct {
 	namespaces map[string]*spec.Namespace
 	policies   map[string]*spec.Policy // by ID
 	nodes      []*spec.Node
+	// attachments are by the key of their endpoints, in the order of IDs.
+	attachments map[string][]*Attachment
 }
 
 // NewInventory is empty.
 func NewInventory() *Inventory {
 	return &Inventory{
 		endpoints: map[string]*spec.Endpoint{}, namespaces: map[string]*spec.Namespace{}, policies: map[string]*spec.Policy{},
+		attachments: map[string][]*Attachment{},
 	}
+}
+
+// Attached is an inventory with nothing but the attachments.
+func (v *Inventory) Attached() *Inventory {
+	a := NewInventory()
+	a.attachments = v.attachments
+	return a
 }
 
 // Apply changes what an event says.
@@ -59,6 +67,8 @@ func (v *Inventory) Apply(e Event) {
 		note(v.namespaces, e.Namespace.Name, e.Namespace, e.Gone)
 	case e.Policy != nil:
 		note(v.policies, e.Policy.ID(), e.Policy, e.Gone)
+	case e.Attachment != nil:
+		v.attach(e.Attachment, e.Gone)
 	}
 }
 
@@ -104,11 +114,11 @@ func note[T any](m map[string]T, name string, v T, gone bool) {
 }
 
 // Beside is a spec with what is in the inventory. Of two namespaces of one name it
-// has the inventory's.
+// has the inventory's; endpoints that are attached are as they were attached.
 func (v *Inventory) Beside(sp *spec.Spec) *spec.Spec {
 	all := *sp
 	all.Nodes = v.nodesBeside(sp)
-	all.Endpoints = slices.Concat(sp.Endpoints, inOrder(v.endpoints))
+	all.Endpoints = v.beside(sp)
 	all.Policies = slices.Concat(sp.Policies, inOrder(v.policies))
 	all.Namespaces = slices.DeleteFunc(slices.Clone(sp.Namespaces), func(ns *spec.Namespace) bool { return v.namespaces[ns.Name] != nil })
 	all.Namespaces = append(all.Namespaces, inOrder(v.namespaces)...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/poldernet/polder/policy"
@@ -61,11 +62,10 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 	d.leave()
 	d.named = k
 	d.now.Cluster, d.waiting = nil, k != nil
-	d.applier.setInventory(nil)
+	d.applier.follow(k != nil)
 	if k == nil {
 		return
 	}
-	d.applier.setInventory(policy.NewInventory())
 	d.now.Cluster = &ClusterCondition{Since: time.Now()}
 	if d.now.InSync {
 		d.now.InSync, d.now.Since = false, time.Now()
@@ -131,9 +131,10 @@ func (d *Daemon) hear(err error) {
 	d.now.Cluster = &c
 }
 
-// setInventory changes what there is beside the spec.
-func (p *Planner) setInventory(v *policy.Inventory) {
-	p.inventory, p.merged, p.index = v, nil, nil
+// follow forgets what a cluster told, and says whether one will tell.
+func (p *Planner) follow(cluster bool) {
+	p.follows = cluster
+	p.inventory, p.merged, p.index = p.inventory.Attached(), nil, nil
 }
 
 func (p *Planner) setNodes(nodes []*spec.Node) {
@@ -143,9 +144,14 @@ func (p *Planner) setNodes(nodes []*spec.Node) {
 
 // apply changes what an event says.
 func (p *Planner) apply(e policy.Event) {
+	before := p.inventory.Around(p.options.Spec, e)
 	p.inventory.Apply(e)
 	p.merged = nil
 	if p.index == nil {
+		return
+	}
+	if e.Endpoint != nil || e.Attachment != nil {
+		p.replace(before, p.inventory.Around(p.options.Spec, e))
 		return
 	}
 	if ns := e.Namespace; ns != nil && e.Gone && p.options.Spec != nil {
@@ -158,6 +164,18 @@ func (p *Planner) apply(e policy.Event) {
 	p.index.Apply(e)
 }
 
+// replace makes endpoints of the index others.
+func (p *Planner) replace(before, after []*spec.Endpoint) {
+	for _, e := range before {
+		if !slices.ContainsFunc(after, func(o *spec.Endpoint) bool { return o.Name == e.Name }) {
+			p.index.DeleteEndpoint(e.Name)
+		}
+	}
+	for _, e := range after {
+		p.index.SetEndpoint(e)
+	}
+}
+
 // setSpec makes another spec the one that is planned for.
 func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.merged = sp, nil }
 
@@ -165,7 +183,7 @@ func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.merged = sp, nil }
 func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 	sp := p.options.Spec
 	node, where := sp.Node(p.options.Node), "in the spec"
-	if sp.Kubernetes != nil && p.inventory == nil {
+	if sp.Kubernetes != nil && !p.follows {
 		return nil, nil, errNotAsked
 	}
 	if sp.NodesBeside() && node == nil {

@@ -61,8 +61,10 @@ type Daemon struct {
 	named         *spec.Kubernetes // the cluster that is followed; nil: none
 	leave         func()           // ends that
 	waiting       bool             // for the cluster to have told of everything
-	told          string           // the latest status sent to the service manager
-	pinged        time.Time
+	// awaiting are closed when what was attached before is in force.
+	awaiting []chan struct{}
+	told     string // the latest status sent to the service manager
+	pinged   time.Time
 }
 
 // Coalescing: a round begins when nothing has come for roundQuiet, or roundMost
@@ -186,6 +188,7 @@ func (d *Daemon) loop(ctx context.Context) {
 		d.look(ctx, now)
 		if d.due(now) {
 			d.round(ctx)
+			d.answer()
 		}
 		d.keepRuleset(now)
 		d.publish()
@@ -264,7 +267,7 @@ func (d *Daemon) working() bool {
 }
 
 // causes are in the order in which one stands for the others.
-var causes = []Cause{CauseStart, CauseCommand, CauseSpec, CauseCluster, CauseDrift, CauseSysctl, CauseLost, CauseRetry, CauseCheck}
+var causes = []Cause{CauseStart, CauseCommand, CauseSpec, CauseCluster, CauseAttached, CauseDrift, CauseSysctl, CauseLost, CauseRetry, CauseCheck}
 
 func stronger(a, b Cause) Cause {
 	if slices.Index(causes, b) < slices.Index(causes, a) {

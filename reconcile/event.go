@@ -55,15 +55,16 @@ type Cause string
 // The causes. Where several come together, the first of this list stands for
 // all of them.
 const (
-	CauseStart   Cause = "start"
-	CauseCommand Cause = "command"
-	CauseSpec    Cause = "spec"
-	CauseCluster Cause = "cluster"
-	CauseDrift   Cause = "drift" // the kernel reported a change
-	CauseSysctl  Cause = "sysctl"
-	CauseLost    Cause = "lost" // notifications were lost
-	CauseRetry   Cause = "retry"
-	CauseCheck   Cause = "check" // the slow full reading
+	CauseStart    Cause = "start"
+	CauseCommand  Cause = "command"
+	CauseSpec     Cause = "spec"
+	CauseCluster  Cause = "cluster"
+	CauseAttached Cause = "attached" // a container came or went
+	CauseDrift    Cause = "drift"    // the kernel reported a change
+	CauseSysctl   Cause = "sysctl"
+	CauseLost     Cause = "lost" // notifications were lost
+	CauseRetry    Cause = "retry"
+	CauseCheck    Cause = "check" // the slow full reading
 )
 
 // repairs says that what a round changes was right before.

@@ -102,6 +102,9 @@ func (h *fakeHost) open(o DaemonOptions) {
 		return nil
 	}
 	planner := &Planner{options: Options{Node: "n1", StateDir: h.dir, BootDir: o.BootDir}, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
+	if err := planner.loadAttachments(); err != nil {
+		h.t.Fatal(err)
+	}
 	applier := &Applier{Planner: planner, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
 	h.Daemon = newDaemon(o, h.source, applier, h.offers())
 }
@@ -160,6 +163,9 @@ func (h *fakeHost) plan() *Plan {
 	h.t.Helper()
 	quiet := &fakeKernel{network: h.network, rules: h.rules, count: map[string]int{}}
 	p := &Planner{options: Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, network: fakeNetwork{quiet}, ruleset: fakeRuleset{quiet}}
+	if err := p.loadAttachments(); err != nil {
+		h.t.Fatal(err)
+	}
 	plan, err := p.Plan(context.Background(), ModeApply)
 	if err != nil {
 		h.t.Fatal(err)

@@ -217,7 +217,7 @@ func (l *lockstep) destroy() {
 // are at the same state.
 func (l *lockstep) compare() {
 	fake := &Planner{options: Options{Spec: l.good.config.Spec, Node: "n1", StateDir: l.fakeHost.dir}, network: fakeNetwork{l.fakeKernel}, ruleset: fakeRuleset{l.fakeKernel}}
-	l.planner.options.Spec = l.good.config.Spec
+	l.planner.setSpec(l.good.config.Spec)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		theirs := l.look(fake)

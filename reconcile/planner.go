@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
@@ -40,10 +41,13 @@ type Planner struct {
 	// index is of model, as it was compiled last.
 	index *policy.Index
 	model *policy.Model
-	// inventory is what there is beside the spec; nil: no cluster is followed. merged is the
-	// spec with it; nil: as of before the latest event.
+	// inventory is what there is beside the spec, the attached containers among it;
+	// nil: nothing ever. merged is the spec with it; nil: as of before the latest
+	// event.
 	inventory *policy.Inventory
 	merged    *spec.Spec
+	attached  attach.List
+	follows   bool // a cluster tells what there is
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -56,7 +60,11 @@ func Open(o Options) (*Planner, error) {
 	if err != nil {
 		return nil, errors.Join(err, network.Close())
 	}
-	return &Planner{options: o, network: network, ruleset: ruleset}, nil
+	p := &Planner{options: o, network: network, ruleset: ruleset}
+	if err := p.loadAttachments(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
 }
 
 // Close closes the handles.

@@ -26,6 +26,15 @@ func ParseMAC(s string) (MAC, error) {
 // String is the colon form, lower case.
 func (m MAC) String() string { return net.HardwareAddr(m[:]).String() }
 
+// MarshalText is the text of String, for JSON.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (m *MAC) UnmarshalText(text []byte) (err error) {
+	*m, err = ParseMAC(string(text))
+	return err
+}
+
 // IsZero says that no address is set.
 func (m MAC) IsZero() bool { return m == MAC{} }
 

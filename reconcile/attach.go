@@ -1,0 +1,156 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/poldernet/polder/internal/attach"
+	"github.com/poldernet/polder/policy"
+)
+
+// Errors of attachments that are answers.
+var (
+	// ErrNotInForce says that the kernel does not hold what it should: try again.
+	ErrNotInForce = errors.New("not in force")
+	// ErrNotAttached says that an attachment is not known, or is another one.
+	ErrNotAttached = errors.New("not attached")
+)
+
+func attachmentsFile(dir string) string { return filepath.Join(dir, "attachments.json") }
+
+// bootID is the switch that tells one boot from another (proc_sys_kernel(5)).
+const bootID = "kernel/random/boot_id"
+
+// boot is which boot this is, "" where the kernel does not say.
+func (p *Planner) boot() (string, error) {
+	values, err := p.network.Sysctls([]string{bootID})
+	return values[bootID], err
+}
+
+// loadAttachments reads which containers are attached to the node.
+func (p *Planner) loadAttachments() error {
+	p.inventory, p.attached = policy.NewInventory(), nil
+	b, err := os.ReadFile(attachmentsFile(p.options.StateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	boot, errBoot := p.boot()
+	if err = errors.Join(err, errBoot); err == nil {
+		p.attached, err = attach.Unmarshal(b, boot)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w: which containers are attached is unknown; correct the file, or delete it and restart the containers", attachmentsFile(p.options.StateDir), err)
+	}
+	for _, a := range p.attached {
+		p.inventory.Apply(policy.Event{Attachment: a.On(p.options.Node)})
+	}
+	return nil
+}
+
+// setAttachments makes a list the one that is known here and after a restart.
+func (p *Planner) setAttachments(list attach.List) error {
+	boot, err := p.boot()
+	if err != nil {
+		return err
+	}
+	b, err := list.Marshal(boot)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.options.StateDir, 0o755); err != nil {
+		return err
+	}
+	if err := writeAtomically(attachmentsFile(p.options.StateDir), b); err != nil {
+		return err
+	}
+	p.attached = list
+	return nil
+}
+
+// Attach makes a container's attachment known, and returns when what it means is in
+// the kernel. Where that is not so, the error is ErrNotInForce, or that of ctx.
+func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
+	inForce := make(chan struct{})
+	asked := d.ask(ctx, func(context.Context) {
+		if !d.working() || !d.now.Ready {
+			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
+			return
+		}
+		list, replaced := d.applier.attached.With(a)
+		if err = d.attached(list, replaced, a); err == nil {
+			d.awaiting = append(d.awaiting, inForce)
+		}
+	})
+	if err = errors.Join(asked, err); err != nil {
+		return err
+	}
+	select {
+	case <-inForce:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w: %s", ErrNotInForce, ctx.Err(), d.Condition())
+	case <-d.stopped:
+		return ErrStopped
+	}
+}
+
+// Detach forgets the attachments that are to go. What they meant is out of the
+// kernel soon after.
+func (d *Daemon) Detach(ctx context.Context, gone func(attach.Attachment) bool) (err error) {
+	asked := d.ask(ctx, func(context.Context) {
+		if list, removed := d.applier.attached.Without(gone); len(removed) > 0 {
+			err = d.attached(list, removed)
+		}
+	})
+	return errors.Join(asked, err)
+}
+
+// Attached returns if a container is attached as it is said to be and the kernel
+// holds what it should. The error is ErrNotAttached or ErrNotInForce.
+func (d *Daemon) Attached(ctx context.Context, a attach.Attachment) (err error) {
+	asked := d.ask(ctx, func(context.Context) {
+		known, ok := d.applier.attached.Find(a.ID)
+		switch {
+		case !ok:
+			err = ErrNotAttached
+		case known.Interface != a.Interface || known.MAC != a.MAC || !slices.Equal(known.Addresses, a.Addresses):
+			err = fmt.Errorf("%w like this, but by %s with %s and %v", ErrNotAttached, known.Interface, known.MAC, known.Addresses)
+		case !d.working() || !d.now.InSync:
+			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
+		}
+	})
+	return errors.Join(asked, err)
+}
+
+// attached notes what has become of attachments.
+func (d *Daemon) attached(list, gone attach.List, come ...attach.Attachment) error {
+	if err := d.applier.setAttachments(list); err != nil {
+		return fmt.Errorf("keeping what is attached: %w", err)
+	}
+	for _, a := range gone {
+		d.applier.apply(policy.Event{Attachment: a.On(d.options.Node), Gone: true})
+	}
+	for _, a := range come {
+		d.applier.apply(policy.Event{Attachment: a.On(d.options.Node)})
+	}
+	d.because(CauseAttached, dirt{policies: true}, time.Now())
+	return nil
+}
+
+// answer tells those who wait for that after a round: what they have told of was
+// part of it. Where the kernel does not hold it all, they wait on.
+func (d *Daemon) answer() {
+	if len(d.awaiting) == 0 || !d.now.InSync || d.view == nil || d.view.wanted == nil || !d.view.inForce() {
+		return
+	}
+	for _, inForce := range d.awaiting {
+		close(inForce)
+	}
+	d.awaiting = nil
+}
