@@ -28,6 +28,9 @@ type Condition struct {
 	// Policies say what the counters of the policies count, by their names in the
 	// kernel. It is not to be changed.
 	Policies map[string]policy.Counter
+	// Pods is the network that containers may be attached to; nil: there is none, or
+	// it is not in sync.
+	Pods *PodNetwork
 }
 
 // SpecCondition says which spec is in force.

@@ -250,6 +250,7 @@ func (d *Daemon) publish() {
 	if d.view != nil {
 		c.Policies = d.view.counters
 	}
+	c.Pods = d.podNetwork()
 	c.Counters.Changes = maps.Clone(c.Counters.Changes)
 	c.Counters.Rounds = maps.Clone(c.Counters.Rounds)
 	d.condition.Store(&c)

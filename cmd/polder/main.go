@@ -27,5 +27,8 @@ func mainCode() int {
 	// The first signal asks for an orderly end between two objects; a second
 	// one ends the process at once.
 	context.AfterFunc(ctx, stop)
+	if asPlugin() {
+		return pluginMain(ctx)
+	}
 	return run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Environ())
 }

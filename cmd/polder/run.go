@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
+	"github.com/poldernet/polder/cmd/polder/internal/conflist"
 	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/metrics"
 	"github.com/poldernet/polder/cmd/polder/internal/queue"
@@ -58,12 +59,15 @@ when it was asked to end, and 1 if it could not begin.`,
 		Example: `  polder run
   polder run --spec edge.hcl --node n1 --log-format json
   polder run --listen 9087
-  polder run --kubeconfig /etc/kubernetes/polder.conf`,
+  polder run --kubeconfig /etc/kubernetes/polder.conf
+  polder run --cni-conf-dir /etc/cni/net.d --cni-bin-dir /opt/cni/bin`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd.Context(), a) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&r.listen, "listen", "", "serve /metrics, /healthz and /readyz on `[ADDR:]PORT`; a port alone is of 127.0.0.1 (default off)")
+	flags.StringVar(&r.cniConfDir, "cni-conf-dir", "", "tell container runtimes of the network by a list of CNI plugins in `DIR` (default not)")
+	flags.StringVar(&r.cniBinDir, "cni-bin-dir", "", "install polder as a CNI plugin in `DIR`; with --cni-conf-dir (default not)")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "`FILE` of credentials for the cluster, instead of the one that the spec names")
 	return cmd
@@ -74,6 +78,8 @@ type runner struct {
 	listen     string
 	logFormat  string
 	kubeconfig string
+	cniConfDir string
+	cniBinDir  string
 }
 
 func (r *runner) run(ctx context.Context, a *app) (err error) {
@@ -87,6 +93,9 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	address, err := listenAddress(r.listen)
+	if err == nil && r.cniBinDir != "" && r.cniConfDir == "" {
+		err = errors.New("--cni-bin-dir goes with --cni-conf-dir")
+	}
 	if err != nil {
 		return usageError{err, "polder run"}
 	}
@@ -219,6 +228,11 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	})
 	if l.scrapes != nil {
 		serve("metrics", func(ctx context.Context) error { return meters.Serve(ctx, l.scrapes) })
+	}
+	if r.cniConfDir != "" {
+		parts.Go(func() {
+			conflist.Folder{Conf: r.cniConfDir, Bin: r.cniBinDir, StateDir: o.StateDir}.Keep(after, d, d.Journal(), log)
+		})
 	}
 	serve("reload", func(ctx context.Context) error { return reloads(ctx, d, reload) })
 	d.Run(ctx)

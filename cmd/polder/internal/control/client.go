@@ -206,10 +206,15 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, model a
 	return nil
 }
 
-// do sends a request. What the daemon answers instead of a body is the error.
+// do sends a request without a body.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
+	return c.send(ctx, method, path, query, http.NoBody)
+}
+
+// send sends a request. What the daemon answers instead of a body is the error.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, content io.Reader) (io.ReadCloser, error) {
 	u := url.URL{Scheme: "http", Host: "polder", Path: "/v1/" + path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, u.String(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), content)
 	if err != nil {
 		return nil, fmt.Errorf("asking the daemon: %w", err)
 	}
@@ -237,9 +242,23 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values) 
 		return nil, reconcile.ErrStopped
 	case CodeSpec:
 		return nil, SpecError{e.Message}
+	case CodeNotInForce:
+		return nil, answered{reconcile.ErrNotInForce, e.Message}
+	case CodeNotAttached:
+		return nil, answered{reconcile.ErrNotAttached, e.Message}
 	}
 	return nil, fmt.Errorf("the daemon: %s", e.Message)
 }
+
+// answered is an error of the daemon's, in its words.
+type answered struct {
+	is      error
+	message string
+}
+
+func (e answered) Error() string { return e.message }
+
+func (e answered) Unwrap() error { return e.is }
 
 // jsonLines yields the lines of a stream. Its end between two of them is no
 // error.

@@ -7,6 +7,10 @@
 //	POST /v1/apply?mode=M&id=ID    view.Outcome for each change, then view.Result
 //	GET  /v1/events?after=SEQ      view.Event for each, without end; with
 //	                               follow=false up to the latest
+//	POST /v1/attach                attach.Attachment: returns when it is in force
+//	POST /v1/attached              attach.Attachment: is it as this says
+//	POST /v1/detach                attach.ID
+//	POST /v1/sweep                 Sweep
 //
 // An error is a status above 399 with an Error.
 package control
@@ -46,6 +50,8 @@ const (
 	CodePlanChanged ErrorCode = "plan_changed"
 	CodeStopped     ErrorCode = "stopped"
 	CodeSpec        ErrorCode = "spec" // the message is the diagnostics, with source lines
+	CodeNotInForce  ErrorCode = "not_in_force"
+	CodeNotAttached ErrorCode = "not_attached"
 )
 
 // Errors of a client that are answers.

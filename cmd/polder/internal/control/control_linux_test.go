@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -24,6 +25,7 @@ type fake struct {
 	err       error
 	apply     func(ctx context.Context, report func(reconcile.Outcome)) (*reconcile.Result, error)
 	applied   []string
+	attached  attach.List
 }
 
 func (f *fake) Condition() reconcile.Condition { return f.condition }
@@ -33,6 +35,25 @@ func (f *fake) Plan(context.Context, reconcile.Mode) (*reconcile.Plan, error) { 
 func (f *fake) Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error) {
 	f.applied = append(f.applied, fmt.Sprint(mode, " ", id))
 	return f.apply(ctx, report)
+}
+
+func (f *fake) Attach(_ context.Context, a attach.Attachment) error {
+	if f.err == nil {
+		f.attached, _ = f.attached.With(a)
+	}
+	return f.err
+}
+
+func (f *fake) Attached(_ context.Context, a attach.Attachment) error {
+	if _, ok := f.attached.Find(a.ID); !ok {
+		return fmt.Errorf("%w: %s", reconcile.ErrNotAttached, a.ID)
+	}
+	return nil
+}
+
+func (f *fake) Detach(_ context.Context, gone func(attach.Attachment) bool) error {
+	f.attached, _ = f.attached.Without(gone)
+	return f.err
 }
 
 // events are a journal that has ended, or goes on while more is open.

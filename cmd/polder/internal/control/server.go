@@ -14,6 +14,7 @@ import (
 	"github.com/poldernet/polder/cmd/polder/internal/queue"
 	"github.com/poldernet/polder/cmd/polder/internal/serve"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -22,6 +23,9 @@ type Daemon interface {
 	Condition() reconcile.Condition
 	Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error)
 	Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error)
+	Attach(ctx context.Context, a attach.Attachment) error
+	Attached(ctx context.Context, a attach.Attachment) error
+	Detach(ctx context.Context, gone func(attach.Attachment) bool) error
 }
 
 // Journal is what a server needs of reconcile.Journal.
@@ -73,6 +77,14 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/plan", s.plan)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("POST /v1/attach", handle(s, s.daemon.Attach))
+	mux.HandleFunc("POST /v1/attached", handle(s, s.daemon.Attached))
+	mux.HandleFunc("POST /v1/detach", handle(s, func(ctx context.Context, id attach.ID) error {
+		return s.daemon.Detach(ctx, func(a attach.Attachment) bool { return a.ID == id })
+	}))
+	mux.HandleFunc("POST /v1/sweep", handle(s, func(ctx context.Context, sweep Sweep) error {
+		return s.daemon.Detach(ctx, sweep.gone)
+	}))
 	return mux
 }
 
@@ -91,6 +103,10 @@ func (s *Server) failed(w http.ResponseWriter, err error) {
 		fail(w, http.StatusConflict, CodePlanChanged, err)
 	case errors.Is(err, reconcile.ErrStopped):
 		fail(w, http.StatusServiceUnavailable, CodeStopped, err)
+	case errors.Is(err, reconcile.ErrNotInForce):
+		fail(w, http.StatusServiceUnavailable, CodeNotInForce, err)
+	case errors.Is(err, reconcile.ErrNotAttached):
+		fail(w, http.StatusNotFound, CodeNotAttached, err)
 	case rejected != nil && err.Error() == rejected.Error():
 		fail(w, http.StatusUnprocessableEntity, CodeSpec, err)
 	default:
