@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/poldernet/polder/internal/kubetest/program"
@@ -76,6 +77,21 @@ func (c *CNI) Add(ctx context.Context, a Attachment) (result *types100.Result, e
 // Check asks the plugins whether the pod is attached as they left it.
 func (c *CNI) Check(ctx context.Context, a Attachment) error {
 	return c.node.Do(func() error { return c.plugins.CheckNetworkList(ctx, c.list, a.runtime()) })
+}
+
+// GC has the plugins forget all pods but these.
+func (c *CNI) GC(ctx context.Context, valid ...Attachment) error {
+	args := &libcni.GCArgs{}
+	for _, a := range valid {
+		r := a.runtime()
+		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: r.ContainerID, IfName: r.IfName})
+	}
+	return c.node.Do(func() error { return c.plugins.GCNetworkList(ctx, c.list, args) })
+}
+
+// Status asks the plugins whether they could attach a pod.
+func (c *CNI) Status(ctx context.Context) error {
+	return c.node.Do(func() error { return c.plugins.GetStatusNetworkList(ctx, c.list) })
 }
 
 // Del detaches a pod.
