@@ -78,7 +78,7 @@ func (p *Planner) setAttachments(list attach.List) error {
 func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 	inForce := make(chan struct{})
 	asked := d.ask(ctx, func(context.Context) {
-		if !d.working() || !d.now.Ready {
+		if !d.working() {
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
 			return
 		}

@@ -132,7 +132,7 @@ func TestAttachWaits(t *testing.T) {
 	})
 }
 
-// Nothing is attached before the daemon has been in sync, nor while it is held.
+// Nothing is attached before the daemon knows what there is, nor while it is held.
 func TestAttachIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHost(t, nodes(2)+followed)
@@ -242,6 +242,7 @@ func TestAttachedPodsOfACluster(t *testing.T) {
 		second.Pod = container(4).Pod
 		attached(second)
 		h.expect("a second port", "10.244.1.105 : jump", true)
+		h.expect("the first port, still", "10.244.1.104 : jump", true)
 
 		moved := *known.Endpoint
 		moved.Node, moved.Addresses = "n2", []netip.Addr{netip.MustParseAddr("10.244.2.9")}
