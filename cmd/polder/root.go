@@ -132,6 +132,7 @@ runs. Objects that are not polder's are never changed.`,
 		newImportCommand(a),
 		newMigrateCommand(a),
 		newLabCommand(a),
+		newInstallCNICommand(a),
 		newVersionCommand(a),
 	)
 	addCompletionCommand(root)
