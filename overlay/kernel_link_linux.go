@@ -139,7 +139,7 @@ func (w *Writer) createLink(want Link) error {
 	// second or two after "up", the kernel solicits no neighbour (ndisc.c,
 	// ndisc_send_ns), and nobody behind the link is reached over IPv6. Nobody
 	// else can have an address that comes of a MAC of ours.
-	err := writeSysctl(linkSysctl(want.Name, "accept_dad"), "0")
+	err := w.writeSysctl(linkSysctl(want.Name, "accept_dad"), "0")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a kernel without IPv6
 	}

@@ -99,7 +99,7 @@ func (h host) plan(sp *spec.Spec) (plan Plan) {
 func (h host) apply(plan Plan) {
 	h.t.Helper()
 	err := h.ns.Do(func() error {
-		w, err := OpenWriter()
+		w, err := OpenWriter("")
 		if err != nil {
 			return err
 		}

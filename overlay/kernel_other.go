@@ -38,7 +38,7 @@ func (*Reader) ForwardingResets(spec.Family) (map[string]string, error) { return
 type Writer struct{}
 
 // OpenWriter fails: there is no Linux kernel to write.
-func OpenWriter() (*Writer, error) { return nil, errNotLinux }
+func OpenWriter(string) (*Writer, error) { return nil, errNotLinux }
 
 // Close does nothing.
 func (*Writer) Close() error { return nil }

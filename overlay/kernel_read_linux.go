@@ -367,7 +367,9 @@ func (r *Reader) ForwardingResets(f spec.Family) (map[string]string, error) {
 
 // sysctlFile is the file of a switch. /proc/sys/net shows the namespace of the
 // thread that opens it.
-func sysctlFile(path string) string { return filepath.Join("/proc/sys", path) }
+func sysctlFile(path string) string { return filepath.Join(procSys, path) }
+
+const procSys = "/proc/sys"
 
 func exists(path string) bool {
 	_, err := os.Stat(sysctlFile(path))

@@ -1,11 +1,13 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,16 +24,19 @@ const (
 // Writer writes the network of the namespace in which it was opened. One
 // goroutine at a time.
 type Writer struct {
-	handle *netlink.Handle
-	sock   *socket
+	handle  *netlink.Handle
+	sock    *socket
+	sysctls string // the directory
 	// Of one Apply:
 	byName map[string]netlink.Link // looked up
 	failed map[string]bool         // links that could not be made, by name
 	lost   map[uint32]bool         // nexthop objects that could not be made, by ID
 }
 
-// OpenWriter opens a writer for the calling thread's network namespace.
-func OpenWriter() (*Writer, error) {
+// OpenWriter opens a writer for the calling thread's network namespace. It writes
+// switches below a directory, or where that is "", below /proc/sys, which is
+// read-only in most containers.
+func OpenWriter(sysctls string) (*Writer, error) {
 	sock, err := openSocket()
 	if err != nil {
 		return nil, err
@@ -40,7 +45,7 @@ func OpenWriter() (*Writer, error) {
 	if err != nil {
 		return nil, errors.Join(err, sock.close())
 	}
-	return &Writer{handle: handle, sock: sock}, nil
+	return &Writer{handle: handle, sock: sock, sysctls: cmp.Or(sysctls, procSys)}, nil
 }
 
 // Close closes the sockets.
@@ -97,7 +102,7 @@ func (w *Writer) apply(op Op) error {
 	case addressEntry:
 		return w.writeAddress(op)
 	case sysctlEntry:
-		return writeSysctl(o.path, o.value)
+		return w.writeSysctl(o.path, o.value)
 	}
 	return fmt.Errorf("nothing writes a %s", op.object.kind())
 }
@@ -286,8 +291,8 @@ func (w *Writer) link(name string) (netlink.Link, error) {
 
 // writeSysctl writes without creating or truncating, neither of which /proc
 // knows.
-func writeSysctl(path, value string) error {
-	f, err := os.OpenFile(sysctlFile(path), os.O_WRONLY, 0)
+func (w *Writer) writeSysctl(path, value string) error {
+	f, err := os.OpenFile(filepath.Join(w.sysctls, path), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

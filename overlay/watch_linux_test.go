@@ -33,7 +33,7 @@ func newWatching(t *testing.T, sp *spec.Spec) *watching {
 		if w.reader, err = OpenReader(); err != nil {
 			return err
 		}
-		if w.writer, err = OpenWriter(); err != nil {
+		if w.writer, err = OpenWriter(""); err != nil {
 			return err
 		}
 		w.watcher, err = OpenWatcher()

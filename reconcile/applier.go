@@ -37,7 +37,7 @@ func OpenApplier(o Options) (_ *Applier, err error) {
 	if a.Planner, err = Open(o); err != nil {
 		return nil, err
 	}
-	if a.network, err = overlay.OpenWriter(); err != nil {
+	if a.network, err = overlay.OpenWriter(o.SysctlDir); err != nil {
 		return nil, err
 	}
 	if a.ruleset, err = nft.OpenWriter(); err != nil {

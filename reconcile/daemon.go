@@ -18,6 +18,8 @@ type DaemonOptions struct {
 	Node     string
 	StateDir string
 	BootDir  string // "": no ruleset is kept for Boot
+	// SysctlDir is where switches are written; "": /proc/sys.
+	SysctlDir string
 	// Cluster is what a spec names with its block kubernetes.
 	Cluster func(*spec.Kubernetes) Cluster
 	// Notify tells the service manager (sd_notify(3)); nil: there is none.
@@ -92,7 +94,7 @@ const (
 // OpenDaemon opens a daemon for the calling thread's network namespace. The
 // error is ErrBusy while another polder has it.
 func OpenDaemon(o DaemonOptions) (*Daemon, error) {
-	a, err := OpenApplier(Options{Node: o.Node, StateDir: o.StateDir, BootDir: o.BootDir})
+	a, err := OpenApplier(Options{Node: o.Node, StateDir: o.StateDir, BootDir: o.BootDir, SysctlDir: o.SysctlDir})
 	if err != nil {
 		return nil, err
 	}

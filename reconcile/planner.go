@@ -24,6 +24,8 @@ type Options struct {
 	Node     string     // which of the spec's nodes this host is
 	StateDir string     // where values from before polder are kept
 	BootDir  string     // where the ruleset in force is kept for Boot; "": nowhere
+	// SysctlDir is where switches are written; "": /proc/sys.
+	SysctlDir string
 }
 
 // Planner reads the kernel and plans. It holds no handle that can write.

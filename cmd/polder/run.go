@@ -68,6 +68,7 @@ when it was asked to end, and 1 if it could not begin.`,
 	flags.StringVar(&r.listen, "listen", "", "serve /metrics, /healthz and /readyz on `[ADDR:]PORT`; a port alone is of 127.0.0.1 (default off)")
 	flags.StringVar(&r.cniConfDir, "cni-conf-dir", "", "tell container runtimes of the network by a list of CNI plugins in `DIR` (default not)")
 	flags.StringVar(&r.cniBinDir, "cni-bin-dir", "", "install polder as a CNI plugin in `DIR`; with --cni-conf-dir (default not)")
+	flags.StringVar(&r.sysctlDir, "sysctl-dir", "/proc/sys", "`DIR` in which sysctls are written; for containers, in which /proc/sys is read-only")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "`FILE` of credentials for the cluster, instead of the one that the spec names")
 	return cmd
@@ -80,6 +81,7 @@ type runner struct {
 	kubeconfig string
 	cniConfDir string
 	cniBinDir  string
+	sysctlDir  string
 }
 
 func (r *runner) run(ctx context.Context, a *app) (err error) {
@@ -168,6 +170,7 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 		}
 	}
 	o.Cluster = r.cluster
+	o.SysctlDir = r.sysctlDir
 	o.Source.Inputs = a.inputs()
 	o.Notify = notify
 	if o.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
