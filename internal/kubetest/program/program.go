@@ -1,5 +1,5 @@
 // Package program has the programs of others that tests run: Kubernetes' API
-// server with etcd, flanneld, CNI plugins. Each is built from a modfile in the
+// server with etcd, flanneld, CNI plugins, kustomize. Each is built from a modfile in the
 // folder above, so that what it needs is not in polder's go.mod, by `go tool`,
 // which keeps it in Go's build cache. Only tests and their tasks use the
 // package.
@@ -35,6 +35,7 @@ var (
 	Etcd      = &Program{Name: "etcd", Task: "peers", file: "server", pkg: "go.etcd.io/etcd/server/v3", modfile: "etcd.mod", require: "POLDER_KERNEL"}
 	Flannel   = &Program{Name: "flanneld", Task: "peers", file: "flannel", pkg: "github.com/flannel-io/flannel", modfile: "flannel.mod", cgo: true /* its UDP backend */, require: "POLDER_KERNEL"}
 	APIServer = &Program{Name: "kube-apiserver", Task: "test:kube", file: "kube-apiserver", pkg: "k8s.io/kubernetes/cmd/kube-apiserver", modfile: "apiserver.mod", require: requireEnv}
+	Kustomize = &Program{Name: "kustomize", Task: "test:kube", file: "kustomize", pkg: "sigs.k8s.io/kustomize/kustomize/v5", modfile: "kustomize.mod", require: requireEnv}
 	Bridge    = plugin("main/bridge")
 	Loopback  = plugin("main/loopback")
 	HostLocal = plugin("ipam/host-local")
@@ -42,7 +43,7 @@ var (
 )
 
 // All are the programs, in the order in which it is best to build them.
-var All = []*Program{Etcd, Flannel, Bridge, Loopback, HostLocal, Portmap, APIServer}
+var All = []*Program{Etcd, Flannel, Bridge, Loopback, HostLocal, Portmap, Kustomize, APIServer}
 
 // requireEnv is for what `./task test` does not build.
 const requireEnv = "POLDER_KUBE"
