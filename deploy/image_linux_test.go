@@ -67,19 +67,6 @@ rootless_storage_path = "`+dir+`/graph"
 	}
 }
 
-func output(t *testing.T, cmd *exec.Cmd) string {
-	t.Helper()
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			t.Fatalf("%s: %v\n%s%s", cmd, err, out, exit.Stderr)
-		}
-		t.Fatalf("%s: %v", cmd, err)
-	}
-	return string(out)
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -182,3 +182,16 @@ func file(t *testing.T, path string) string {
 	}
 	return string(bytes.TrimSpace(text))
 }
+
+func output(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("%s: %v\n%s%s", cmd, err, out, exit.Stderr)
+		}
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	return string(out)
+}

@@ -61,7 +61,7 @@ func start(t *testing.T) *server {
 
 // HandleWarningHeader is told by the API server of what it takes and should not
 // have been given.
-func (s *server) HandleWarningHeader(_ int, _ string, text string) {
+func (s *server) HandleWarningHeader(_ int, _, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = append(s.told, text)
