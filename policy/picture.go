@@ -141,7 +141,7 @@ func Changes(objects []change.Change, want, have nft.Table, names func(netip.Add
 		return objects
 	}
 	for i, c := range objects {
-		objects[i].Detail = explained(c)
+		objects[i].Detail = explained(c, want, have)
 	}
 	return append(told, objects...)
 }
@@ -152,7 +152,7 @@ var ownObject = regexp.MustCompile(`^inet polder (c_|policy_|(host_)?(ingress|eg
 
 // explained says that a change of an object is how another change is done. That
 // an object changes which is never changed is what somebody else did.
-func explained(c change.Change) bool {
+func explained(c change.Change, want, have nft.Table) bool {
 	if strings.HasPrefix(c.Name, "bridge polder isolated") {
 		return true
 	}
@@ -163,7 +163,40 @@ func explained(c change.Change) bool {
 	case change.Create, change.Delete:
 		return true
 	}
-	return strings.HasPrefix(c.Name, "inet polder policy_") || strings.HasPrefix(c.Name, "inet polder peers") || strings.HasPrefix(c.Name, "inet polder named")
+	if chain, ok := strings.CutPrefix(c.Name, "inet polder "); ok && strings.HasPrefix(chain, "policy_") {
+		return !strangeRules(chainOf(want, chain), chainOf(have, chain))
+	}
+	return strings.HasPrefix(c.Name, "inet polder peers") || strings.HasPrefix(c.Name, "inet polder named")
+}
+
+// finders are what rules of base chains find endpoints and hosts by. The names
+// end in what the objects hold, which is what changes with them.
+var (
+	finders    = regexp.MustCompile(`^((host_)?(ingress|egress)[46]|isolated(_ingress)?[46]|local[46]|claimed[46]|(not_)?host_links)-`)
+	nameEnding = regexp.MustCompile(`-[0-9a-f]{20}(_\d+)?`)
+)
+
+// strangeRules says that a base chain has rules that it had in no version: they
+// are not wanted, by other names of objects either, and find nobody.
+func strangeRules(want, have []nft.Rule) bool {
+	wanted := map[string]bool{}
+	for _, r := range want {
+		wanted[nameEnding.ReplaceAllString(r.String(), "")] = true
+	}
+	return slices.ContainsFunc(have, func(r nft.Rule) bool {
+		return !wanted[nameEnding.ReplaceAllString(r.String(), "")] && !slices.ContainsFunc(r.Exprs, func(e nft.Expr) bool {
+			l, ok := e.(nft.Lookup)
+			return ok && finders.MatchString(l.Set)
+		})
+	})
+}
+
+func chainOf(t nft.Table, name string) []nft.Rule {
+	i := slices.IndexFunc(t.Chains, func(c nft.Chain) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return t.Chains[i].Rules
 }
 
 func policyChanges(want, have picture) []change.Change {

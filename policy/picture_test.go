@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -108,5 +109,38 @@ func nameOf(m *policy.Model) func(netip.Addr) string {
 			return e.Name
 		}
 		return ""
+	}
+}
+
+// TestChangesOfOthers leaves no rule of somebody else's untold because policies
+// change, too.
+func TestChangesOfOthers(t *testing.T) {
+	const text = `
+cluster = "edge"
+node "n1" {
+  addresses = ["192.0.2.11"]
+}
+endpoint "db" {
+  node      = "n1"
+  addresses = ["10.244.1.6"]
+}
+policy "db" {
+  ingress {
+    action = "allow"
+    ports  = ["5432/tcp"]
+  }
+}
+`
+	m, node := modelOf(t, text)
+	have := policy.Compile(m, policy.Host{Node: node}, nft.Table{}).Table
+	m, node = modelOf(t, strings.Replace(text, "5432", "6432", 1))
+	want := policy.Compile(m, policy.Host{Node: node}, have).Table
+	i := slices.IndexFunc(have.Chains, func(c nft.Chain) bool { return c.Name == "policy_forward" })
+	have.Chains[i].Rules = slices.Insert(slices.Clone(have.Chains[i].Rules), 0, nft.NewRule("", nft.Do(nft.Accept)))
+	objects := nft.Diff(nft.Ruleset{want}, nft.Ruleset{have}).Changes()
+	if !slices.ContainsFunc(policy.Changes(objects, want, have, nameOf(m)), func(c change.Change) bool {
+		return c.Name == "inet polder policy_forward" && !c.Detail
+	}) {
+		t.Error("that somebody accepts everything is a detail")
 	}
 }
