@@ -256,7 +256,7 @@ func (s *section) identity(b *hcl.Block, inst instance) identity {
 	case st == unknown:
 		return id
 	case st == known && !inst.each:
-		s.report(givenAt.problem("Two names", "The label is the name of a %s; the attribute \"name\" is for instances made by for_each.", s.schema.noun()))
+		s.report(givenAt.problem("Two names", "The label is the name of %s; the attribute \"name\" is for instances made by for_each.", article(s.schema.noun())))
 		return id
 	case st == known:
 		id.name, id.place = given, givenAt
@@ -266,7 +266,7 @@ func (s *section) identity(b *hcl.Block, inst instance) identity {
 		check = checkName
 	}
 	if err := check(id.name); err != nil {
-		s.report(id.problem("Unsuitable name", "%q is no name for a %s: %s.", id.name, s.schema.noun(), err))
+		s.report(id.problem("Unsuitable name", "%q is no name for %s: %s.", id.name, article(s.schema.noun()), err))
 		return id
 	}
 	id.known = true

@@ -244,6 +244,14 @@ func newBlock(b block) *block {
 // noun is what messages call such a block.
 func (b *block) noun() string { return strings.ReplaceAll(b.name, "_", " ") }
 
+// article puts a noun's article in front of it.
+func article(noun string) string {
+	if strings.ContainsRune("aeiou", rune(noun[0])) {
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
 // attr is the description of an attribute. There are few in a block: a map
 // would not be faster.
 func (b *block) attr(name string) *attribute {
