@@ -239,7 +239,10 @@ func (r *Reader) Counters(ctx context.Context, id TableID) (map[string]CounterVa
 		if err == nil {
 			return values, nil
 		}
-		if !torn(err) {
+		switch {
+		case errors.Is(err, os.ErrPermission):
+			return nil, fmt.Errorf("reading counters needs root (CAP_NET_ADMIN): %w", err)
+		case !torn(err):
 			return nil, fmt.Errorf("reading counters: %w", err)
 		}
 	}
