@@ -29,7 +29,7 @@ both, 2 when it is denied between some, and 1 on errors.`,
 		Example: `  polder explain web-1 db-1 5432/tcp
   polder explain outside endpoint.web-1 http
   polder explain 10.244.1.5 node.n2 icmp --json | jq .verdict`,
-		Args: cobra.ExactArgs(3),
+		Args: operands("FROM", "TO", "PORT"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			// Its checks may fail: this is for finding out why they do.
 			config, m, err := a.load(policy.Read)

@@ -47,7 +47,7 @@ it; the spec is in the same folder. In the lab, that folder is /etc/polder, so
 that polder needs no --spec.`,
 		Example: `  polder lab up examples/dual-stack
   polder lab up --name second my.lab.hcl`,
-		Args: cobra.ExactArgs(1),
+		Args: operands("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
 			if err != nil {

@@ -36,7 +36,7 @@ of each pod family. Give one address for each family of the underlay; with the
 prefix length polder knows which nodes share a link.`,
 		Example: `  polder node add n4 --address 192.0.2.14/24
   polder node add n4 --address 192.0.2.14/24 --address 2001:db8::14/64`,
-		Args: cobra.ExactArgs(1),
+		Args: operands("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(addresses) == 0 {
 				return usageError{errors.New("a node needs --address, under which the other nodes reach it"), cmd.CommandPath()}

@@ -158,6 +158,24 @@ runs. Objects that are not polder's are never changed.`,
 	return root, err
 }
 
+// operands is the check of the arguments of a command that takes one for each of
+// these names.
+func operands(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		given := "no argument is given"
+		switch {
+		case len(args) == 1:
+			given = "1 argument is given"
+		case len(args) > 1:
+			given = fmt.Sprintf("%d arguments are given", len(args))
+		}
+		return fmt.Errorf("%s takes %s, and %s", cmd.CommandPath(), strings.Join(names, " "), given)
+	}
+}
+
 // subcommand is the check of the arguments of a command that only has others
 // below it: what reaches it is no command.
 func subcommand(cmd *cobra.Command, args []string) error {

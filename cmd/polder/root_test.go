@@ -72,7 +72,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"plan", "--jsn"}, "unknown flag: --jsn"},
 		{[]string{"plan", "n1"}, "unknown command"},
 		{[]string{"node", "ad", "n4"}, `polder node has no command "ad"; did you mean add?`},
-		{[]string{"node", "add"}, "accepts 1 arg(s), received 0"},
+		{[]string{"node", "add"}, "polder node add takes NAME, and no argument is given"},
 		{[]string{"node", "add", "n4"}, "a node needs --address"},
 		{[]string{"apply", "--json", "--spec", "testdata/one.hcl", "--node", "n1"}, "--json needs --auto-approve"},
 	} {
