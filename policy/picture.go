@@ -148,7 +148,7 @@ func Changes(objects []change.Change, want, have nft.Table, names func(netip.Add
 
 // ownObject is the form of the names of objects that are made anew rather than
 // changed, and of those that switch to them.
-var ownObject = regexp.MustCompile(`^inet polder (c_|policy_|(host_)?(ingress|egress)[46](_services)?-|log-|(peers|named|cidrs)[46]-|ports-|isolated(_ingress)?[46]-|local[46]-|claimed[46]-|(not_)?host_links-)`)
+var ownObject = regexp.MustCompile(`^inet polder (c_.*|policy_(forward|input|output|(host_)?guard|no_connection|no_verdict|unclaimed|refused)|((host_)?(ingress|egress)[46](_services)?|log|(peers|named|cidrs)[46]|ports|isolated(_ingress)?[46]|local[46]|claimed[46]|(not_)?host_links)-[0-9a-f]{20}(_\d+)?)$`)
 
 // explained says that a change of an object is how another change is done. That
 // an object changes which is never changed is what somebody else did.

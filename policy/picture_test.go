@@ -112,8 +112,8 @@ func nameOf(m *policy.Model) func(netip.Addr) string {
 	}
 }
 
-// TestChangesOfOthers leaves no rule of somebody else's untold because policies
-// change, too.
+// TestChangesOfOthers leaves no rule or chain of somebody else's untold because
+// policies change, too.
 func TestChangesOfOthers(t *testing.T) {
 	const text = `
 cluster = "edge"
@@ -137,10 +137,15 @@ policy "db" {
 	want := policy.Compile(m, policy.Host{Node: node}, have).Table
 	i := slices.IndexFunc(have.Chains, func(c nft.Chain) bool { return c.Name == "policy_forward" })
 	have.Chains[i].Rules = slices.Insert(slices.Clone(have.Chains[i].Rules), 0, nft.NewRule("", nft.Do(nft.Accept)))
+	have.Chains = append(have.Chains, nft.Chain{Name: "policy_mine"}, nft.Chain{Name: "ingress4-mine"})
 	objects := nft.Diff(nft.Ruleset{want}, nft.Ruleset{have}).Changes()
-	if !slices.ContainsFunc(policy.Changes(objects, want, have, nameOf(m)), func(c change.Change) bool {
-		return c.Name == "inet polder policy_forward" && !c.Detail
-	}) {
-		t.Error("that somebody accepts everything is a detail")
+	told := map[string]bool{}
+	for _, c := range policy.Changes(objects, want, have, nameOf(m)) {
+		told[c.Name] = !c.Detail
+	}
+	for _, chain := range []string{"policy_forward", "policy_mine", "ingress4-mine"} {
+		if !told["inet polder "+chain] {
+			t.Errorf("what somebody did to %s is a detail", chain)
+		}
 	}
 }
