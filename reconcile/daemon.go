@@ -188,12 +188,15 @@ func (d *Daemon) loop(ctx context.Context) {
 		now := time.Now()
 		d.resubscribe(ctx, now)
 		d.look(ctx, now)
-		if d.due(now) {
+		due := d.due(now)
+		if due {
 			d.round(ctx)
-			d.answer()
 		}
 		d.keepRuleset(now)
 		d.publish()
+		if due {
+			d.answer() // who has waited may look at once
+		}
 		alarm.Reset(time.Until(d.next()))
 	}
 }
