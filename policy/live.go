@@ -376,8 +376,11 @@ func (c *compiler) harmless(changed map[string]members) bool {
 }
 
 // addressLength is the length of the addresses in a living set's keys, in bytes.
-func addressLength(s *livingSet) int {
-	if s.key[0] == nft.TypeIPv4Addr {
+func addressLength(s *livingSet) int { return keyAddress(s.key) }
+
+// keyAddress is the length of the address with which keys of the types begin.
+func keyAddress(key []nft.Type) int {
+	if key[0] == nft.TypeIPv4Addr {
 		return 4
 	}
 	return 16

@@ -166,7 +166,8 @@ func explained(c change.Change, want, have nft.Table) bool {
 	if chain, ok := strings.CutPrefix(c.Name, "inet polder "); ok && strings.HasPrefix(chain, "policy_") {
 		return !strangeRules(chainOf(want, chain), chainOf(have, chain))
 	}
-	return strings.HasPrefix(c.Name, "inet polder peers") || strings.HasPrefix(c.Name, "inet polder named")
+	set, _ := strings.CutPrefix(c.Name, "inet polder ")
+	return living(set) // see memberChanges
 }
 
 // finders are what rules of base chains find endpoints and hosts by. The names
@@ -277,7 +278,7 @@ func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change
 	for _, s := range want.Sets {
 		base := baseName(s.Name)
 		old, there := have.Set(base + suffix[base])
-		if !there || !strings.HasPrefix(s.Name, "peers") {
+		if !there || !living(s.Name) {
 			continue
 		}
 		d := difference(s.Elements, old.Elements)
@@ -285,7 +286,8 @@ func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change
 			continue
 		}
 		m := moves[texts[s.Name]]
-		m.added, m.removed = append(m.added, d.added...), append(m.removed, d.removed...)
+		n := keyAddress(s.Key)
+		m.added, m.removed = append(m.added, addressesOf(d.added, n)...), append(m.removed, addressesOf(d.removed, n)...)
 		m.stay += len(s.Elements) - len(d.added)
 		moves[texts[s.Name]] = m
 	}
@@ -304,8 +306,21 @@ func memberChanges(want, have nft.Table, names func(netip.Addr) string) []change
 	return list
 }
 
-// memberTexts finds for each living set of peers a rule that uses it: what its
-// comment says names the set better than the set's own name.
+// living says that a set is a living one.
+func living(name string) bool {
+	return strings.HasPrefix(name, "peers") || strings.HasPrefix(name, "named")
+}
+
+// addressesOf are the addresses with which keys begin, each once.
+func addressesOf(keys []nft.Data, length int) []nft.Data {
+	list := make([]nft.Data, len(keys))
+	for i, k := range keys {
+		list[i] = k[:min(length, len(k))]
+	}
+	return slices.Compact(list)
+}
+
+// memberTexts finds for each living set a rule that uses it: what its comment says names the set better than the set's own name.
 func memberTexts(t nft.Table) map[string]string {
 	texts := map[string]string{}
 	for _, c := range t.Chains {
@@ -315,7 +330,7 @@ func memberTexts(t nft.Table) map[string]string {
 				continue
 			}
 			for _, e := range r.Exprs {
-				if l, ok := e.(nft.Lookup); ok && strings.HasPrefix(l.Set, "peers") {
+				if l, ok := e.(nft.Lookup); ok && living(l.Set) {
 					if text := fmt.Sprintf("%s %s", m[1], m[2]); texts[l.Set] == "" || text < texts[l.Set] {
 						texts[l.Set] = text
 					}

@@ -123,11 +123,16 @@ node "n1" {
 endpoint "db" {
   node      = "n1"
   addresses = ["10.244.1.6"]
+  ports     = { metrics = "9100/tcp" }
 }
 policy "db" {
   ingress {
     action = "allow"
     ports  = ["5432/tcp"]
+  }
+  egress {
+    action = "allow"
+    ports  = ["metrics"]
   }
 }
 `
@@ -138,10 +143,21 @@ policy "db" {
 	i := slices.IndexFunc(have.Chains, func(c nft.Chain) bool { return c.Name == "policy_forward" })
 	have.Chains[i].Rules = slices.Insert(slices.Clone(have.Chains[i].Rules), 0, nft.NewRule("", nft.Do(nft.Accept)))
 	have.Chains = append(have.Chains, nft.Chain{Name: "policy_mine"}, nft.Chain{Name: "ingress4-mine"})
+	named := slices.IndexFunc(have.Sets, func(s nft.Set) bool { return strings.HasPrefix(s.Name, "named4") && len(s.Elements) > 0 })
+	stranger := have.Sets[named].Elements[0]
+	stranger.Key = "\x0a\xf4\x02\x09" + stranger.Key[4:]
+	have.Sets[named].Elements = append(slices.Clip(have.Sets[named].Elements), stranger)
 	objects := nft.Diff(nft.Ruleset{want}, nft.Ruleset{have}).Changes()
 	told := map[string]bool{}
+	members := ""
 	for _, c := range policy.Changes(objects, want, have, nameOf(m)) {
 		told[c.Name] = !c.Detail
+		if c.Kind == "members" {
+			members += describe(c)
+		}
+	}
+	if want := `update members policy db egress 1: endpoints "10.244.2.9" -> ""`; members != want {
+		t.Errorf("of who was made a member it says %q, want %q", members, want)
 	}
 	for _, chain := range []string{"policy_forward", "policy_mine", "ingress4-mine"} {
 		if !told["inet polder "+chain] {
