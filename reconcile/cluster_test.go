@@ -217,7 +217,9 @@ func TestNodesOfACluster(t *testing.T) {
 			if c := h.Condition(); !c.InSync || !strings.Contains(h.ruleset(), "10.244.1.100 : jump") {
 				t.Fatalf("%q, %+v\n%s", c, c.Failures, h.ruleset())
 			}
-			h.Ping(context.Background())
+			if err := h.Ping(context.Background()); err != nil {
+				t.Fatal(err)
+			}
 			if n := h.applier.index.Node(); n != "n1" {
 				t.Fatalf("it is taken for %s", n)
 			}

@@ -30,6 +30,10 @@ func Credentials(k *spec.Kubernetes) (*rest.Config, error) {
 
 // client asks for the objects of one group.
 func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {
+	codecs, err := kinds()
+	if err != nil {
+		return nil, err
+	}
 	c = rest.CopyConfig(c)
 	// The typed clients of client-go know every kind of object that there is, which
 	// makes a program larger by half.
@@ -43,13 +47,14 @@ func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {
 	return rest.RESTClientFor(c)
 }
 
-var scheme, codecs = func() (*runtime.Scheme, serializer.CodecFactory) {
+// kinds are those that are of use here.
+func kinds() (codecs serializer.CodecFactory, err error) {
 	s := runtime.NewScheme()
 	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(s); err != nil {
-			panic(err) // of kinds that are registered twice: no data can cause it
+			return codecs, err
 		}
 	}
-	return s, serializer.NewCodecFactory(s)
-}()
+	return serializer.NewCodecFactory(s), nil
+}

@@ -3,7 +3,6 @@ package cluster
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -61,7 +60,7 @@ func namedPorts(pod *corev1.Pod) map[string]spec.Port {
 		for _, p := range c.Ports {
 			protocol, known := protocols[p.Protocol]
 			_, taken := ports[p.Name]
-			if p.Name == "" || taken || !known || p.ContainerPort < 1 || p.ContainerPort > 1<<16-1 {
+			if p.Name == "" || taken || !known || p.ContainerPort < 1 || p.ContainerPort >= 1<<16 {
 				continue
 			}
 			if ports == nil {
@@ -101,5 +100,5 @@ func younger(a, b *corev1.Pod) bool {
 	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
 		return b.CreationTimestamp.Before(&a.CreationTimestamp)
 	}
-	return strings.Compare(string(a.UID), string(b.UID)) > 0
+	return a.UID > b.UID
 }

@@ -193,17 +193,15 @@ func (s *Source) heard(what string, err error) {
 	if err != nil {
 		s.deaf[what] = err
 	}
-	for _, one := range slices.Sorted(maps.Keys(s.deaf)) {
-		// The others mostly say the same.
-		if why := s.deaf[one].Error(); why != s.said {
-			s.said = why
-			s.tell(reconcile.Update{Hearing: &reconcile.Hearing{Err: fmt.Errorf("%s: %s", one, why)}})
-		}
-		return
+	var first error
+	why := ""
+	if all := slices.Sorted(maps.Keys(s.deaf)); len(all) > 0 {
+		why = s.deaf[all[0]].Error() // the others mostly say the same
+		first = fmt.Errorf("%s: %s", all[0], why)
 	}
-	if s.said != "" {
-		s.said = ""
-		s.tell(reconcile.Update{Hearing: &reconcile.Hearing{}})
+	if why != s.said {
+		s.said = why
+		s.tell(reconcile.Update{Hearing: &reconcile.Hearing{Err: first}})
 	}
 }
 

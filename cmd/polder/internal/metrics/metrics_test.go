@@ -45,8 +45,9 @@ func (f *fake) Ping(ctx context.Context) error { return f.ping(ctx) }
 // troubled has something for each metric.
 func troubled() reconcile.Condition {
 	return reconcile.Condition{
-		Ready: true,
-		Spec:  reconcile.SpecCondition{Loaded: time.UnixMilli(1_795_420_329_250), Err: errors.New("line 3")},
+		Ready:   true,
+		Spec:    reconcile.SpecCondition{Loaded: time.UnixMilli(1_795_420_329_250), Err: errors.New("line 3")},
+		Cluster: &reconcile.ClusterCondition{Known: true, Since: time.UnixMilli(1_795_420_329_250), Err: errors.New("refused")},
 		Failures: []reconcile.Failure{
 			{Change: change.Change{Kind: "route"}}, {Change: change.Change{Kind: "route"}}, {Change: change.Change{Kind: "link"}},
 		},
@@ -85,6 +86,9 @@ polder_change_latency_seconds_sum{cause="drift"} 0.003
 polder_change_latency_seconds_count{cause="drift"} 1
 polder_changes_total{action="create",kind="route",repair="false",result="failed"} 6
 polder_changes_total{action="update",kind="link",repair="true",result="done"} 5
+polder_cluster_heard 0
+polder_cluster_known 1
+polder_cluster_since_timestamp_seconds 1.79542032925e+09
 polder_conflicts 4
 polder_dropped_bytes_total{reason="policy_no_connection"} 1600
 polder_dropped_bytes_total{reason="spoof_ip"} 1500
@@ -210,6 +214,7 @@ func TestReadiness(t *testing.T) {
 		status    int
 		says      string
 	}{
+		{"unknown cluster", reconcile.Condition{Spec: loaded, Ready: true, Cluster: &reconcile.ClusterCondition{}}, 503, "waiting for the cluster"},
 		{"in sync", reconcile.Condition{Spec: loaded, Ready: true, InSync: true}, 200, "ok"},
 		{"drifted", reconcile.Condition{Spec: loaded, Ready: true, Failures: make([]reconcile.Failure, 1)}, 200, "ok"},
 		{"broken file", reconcile.Condition{Spec: reconcile.SpecCondition{Loaded: time.Now(), Err: errors.New("x")}, Ready: true}, 200, "ok"},

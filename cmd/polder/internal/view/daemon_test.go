@@ -71,6 +71,11 @@ func TestDaemonText(t *testing.T) {
 		{"waiting", reconcile.Condition{
 			Spec: reconcile.SpecCondition{Path: "/etc/polder", Err: errors.New("no such file")}, Since: ago(time.Hour),
 		}, Text{}},
+		{"cluster", reconcile.Condition{
+			Spec: good, InSync: true, Since: ago(time.Second),
+			Cluster: &reconcile.ClusterCondition{Known: true, Since: ago(25 * time.Hour), Err: errors.New("pods: connection refused")},
+		}, Text{}},
+		{"cluster-waiting", reconcile.Condition{Spec: good, Since: ago(time.Minute), Cluster: &reconcile.ClusterCondition{Since: ago(time.Minute)}}, Text{}},
 		{"held", reconcile.Condition{Spec: good, Held: reconcile.ModeDestroy, Since: ago(100 * time.Hour)}, Text{Color: true}},
 	}
 	for _, test := range tests {
