@@ -15,6 +15,7 @@ type Event struct {
 	Namespace  *spec.Namespace
 	Policy     *spec.Policy
 	Attachment *Attachment
+	UID        string // of the endpoint, where it tells one from the next of its name
 	Gone       bool
 }
 
@@ -36,6 +37,7 @@ func (x *Index) Apply(e Event) {
 // Inventory is what the events of a source come to, beside what a spec says.
 type Inventory struct {
 	endpoints  map[string]*spec.Endpoint
+	uids       map[string]string // of endpoints, by their names
 	namespaces map[string]*spec.Namespace
 	policies   map[string]*spec.Policy // by ID
 	nodes      []*spec.Node
@@ -46,7 +48,7 @@ type Inventory struct {
 // NewInventory is empty.
 func NewInventory() *Inventory {
 	return &Inventory{
-		endpoints: map[string]*spec.Endpoint{}, namespaces: map[string]*spec.Namespace{}, policies: map[string]*spec.Policy{},
+		endpoints: map[string]*spec.Endpoint{}, uids: map[string]string{}, namespaces: map[string]*spec.Namespace{}, policies: map[string]*spec.Policy{},
 		attachments: map[string][]*Attachment{},
 	}
 }
@@ -58,11 +60,18 @@ func (v *Inventory) Attached() *Inventory {
 	return a
 }
 
+// Has says that an endpoint has been told of, under its name and UID.
+func (v *Inventory) Has(name, uid string) bool {
+	_, there := v.endpoints[name]
+	return there && (uid == "" || v.uids[name] == uid)
+}
+
 // Apply changes what an event says.
 func (v *Inventory) Apply(e Event) {
 	switch {
 	case e.Endpoint != nil:
 		note(v.endpoints, e.Endpoint.Name, e.Endpoint, e.Gone)
+		note(v.uids, e.Endpoint.Name, e.UID, e.Gone)
 	case e.Namespace != nil:
 		note(v.namespaces, e.Namespace.Name, e.Namespace, e.Gone)
 	case e.Policy != nil:

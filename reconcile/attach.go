@@ -82,6 +82,10 @@ func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
 			return
 		}
+		if name := a.On(d.options.Node).Key(); d.applier.follows && !d.applier.inventory.Has(name, a.Pod.UID) {
+			err = fmt.Errorf("%w: the cluster has not told of pod %s (UID %s) yet", ErrNotInForce, name, a.Pod.UID)
+			return
+		}
 		list, replaced := d.applier.attached.With(a)
 		if err = d.attached(list, replaced, a); err == nil {
 			d.awaiting = append(d.awaiting, inForce)

@@ -200,8 +200,8 @@ func TestAttachmentsAreKept(t *testing.T) {
 	})
 }
 
-// Labels may be told of before the container is attached, or after; a pod of its
-// name may be elsewhere, as well; and it may have two ports.
+// A container is attached when the cluster has told of its pod; a pod of its name may
+// be elsewhere, as well; and it may have two ports.
 func TestAttachedPodsOfACluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHost(t, nodes(2)+guarded+followed)
@@ -233,10 +233,21 @@ func TestAttachedPodsOfACluster(t *testing.T) {
 		attached(container(2))
 		h.expect("known before", "10.244.1.102 : jump", true)
 
-		attached(container(4))
-		h.expect("not known", "10.244.1.104 : jump", false)
-		tell(pod(4, app("db")))
-		h.expect("known after", "10.244.1.104 : jump", true)
+		// Without its labels nobody knows what is to hold it; nor is it the one before
+		// it that had its name.
+		fresh := container(4)
+		fresh.Pod.UID = "new"
+		for _, uid := range []string{"", "old"} {
+			if err := h.Attach(t.Context(), fresh); !errors.Is(err, ErrNotInForce) {
+				t.Errorf("the pod of UID %q is known, and the new one is attached: %v", uid, err)
+			}
+			unaddressed := pod(4, app("db"))
+			unaddressed.Endpoint.Addresses, unaddressed.UID = nil, map[string]string{"": "old", "old": "new"}[uid]
+			tell(unaddressed)
+			h.expect("not attached", "10.244.1.104 : jump", false)
+		}
+		attached(fresh)
+		h.expect("attached", "10.244.1.104 : jump", true)
 
 		second := container(5)
 		second.Pod = container(4).Pod

@@ -32,6 +32,6 @@ func lock() (*net.UnixListener, error) {
 func unlock(l *net.UnixListener) error {
 	err := l.Close()
 	syscall.ForkLock.RLock()
-	syscall.ForkLock.RUnlock() //nolint:staticcheck // what is waited for is the writer
+	syscall.ForkLock.RUnlock() //nolint:gocritic,staticcheck // what is waited for is the writer
 	return err
 }

@@ -5,29 +5,17 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/poldernet/polder/spec"
 )
 
-// Attachment is how a pod of this node is attached to it. It is known before the
-// API server knows the pod's addresses.
-type Attachment struct {
-	Pod       types.UID
-	Namespace string
-	Name      string
-	Interface string   // of the host
-	MAC       spec.MAC // of the pod
-	Addresses []netip.Addr
-}
-
-// endpointOf is the endpoint that a pod is; nil: it is none. The attachment is nil
-// where none is known.
+// endpointOf is the endpoint that a pod is; nil: it is none. One that has no
+// addresses yet is told of all the same: who attaches it knows them sooner.
 //
 // A pod in the network of its node speaks with the node's addresses, and policies
 // do not select it. One that has ended has lost its addresses, although its status
 // still has them: they may be another pod's.
-func endpointOf(pod *corev1.Pod, a *Attachment) *spec.Endpoint {
+func endpointOf(pod *corev1.Pod) *spec.Endpoint {
 	if pod.Spec.HostNetwork || pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil
 	}
@@ -39,12 +27,6 @@ func endpointOf(pod *corev1.Pod, a *Attachment) *spec.Endpoint {
 		if at, err := netip.ParseAddr(ip.IP); err == nil && !slices.Contains(e.Addresses, at.Unmap()) {
 			e.Addresses = append(e.Addresses, at.Unmap())
 		}
-	}
-	if a != nil {
-		e.Interface, e.MAC, e.Addresses = a.Interface, a.MAC, slices.Clone(a.Addresses)
-	}
-	if len(e.Addresses) == 0 {
-		return nil
 	}
 	return e
 }

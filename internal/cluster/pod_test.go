@@ -55,24 +55,19 @@ func TestEndpoint(t *testing.T) {
 			Ports: map[string]spec.Port{"http": {Number: 80, Protocol: "tcp"}, "sync": {Number: 82, Protocol: "sctp"}, "dns": {Number: 53, Protocol: "udp"}, "beside": {Number: 2, Protocol: "tcp"}},
 		}
 	}
-	attachment := &Attachment{Pod: "1", Interface: "veth1", MAC: spec.MAC{2, 0, 0, 0, 0, 5}, Addresses: addresses("10.244.1.6")}
 	for name, c := range map[string]struct {
-		pod        func(*corev1.Pod)
-		attachment *Attachment
-		want       func(*spec.Endpoint) // nil: it is none
+		pod  func(*corev1.Pod)
+		want func(*spec.Endpoint) // nil: it is none
 	}{
-		"one that runs":                {func(*corev1.Pod) {}, nil, func(*spec.Endpoint) {}},
-		"one that begins":              {func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }, nil, func(*spec.Endpoint) {}},
-		"one that ends":                {func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, nil, func(*spec.Endpoint) {}},
-		"one that has ended":           {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, nil, nil},
-		"one that has failed":          {func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, attachment, nil},
-		"one in its node's network":    {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, nil, nil},
-		"one on no node":               {func(p *corev1.Pod) { p.Spec.NodeName = "" }, nil, nil},
-		"one without addresses":        {func(p *corev1.Pod) { p.Status.PodIPs = nil }, nil, nil},
-		"an address in the other form": {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "::ffff:10.244.1.5"}} }, nil, func(e *spec.Endpoint) { e.Addresses = addresses("10.244.1.5") }},
-		"one that is attached": {func(p *corev1.Pod) { p.Status.PodIPs = nil }, attachment, func(e *spec.Endpoint) {
-			e.Addresses, e.Interface, e.MAC = attachment.Addresses, attachment.Interface, attachment.MAC
-		}},
+		"one that runs":                {func(*corev1.Pod) {}, func(*spec.Endpoint) {}},
+		"one that begins":              {func(p *corev1.Pod) { p.Status.Phase = corev1.PodPending }, func(*spec.Endpoint) {}},
+		"one that ends":                {func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)} }, func(*spec.Endpoint) {}},
+		"one that has ended":           {func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, nil},
+		"one that has failed":          {func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }, nil},
+		"one in its node's network":    {func(p *corev1.Pod) { p.Spec.HostNetwork = true }, nil},
+		"one on no node":               {func(p *corev1.Pod) { p.Spec.NodeName = "" }, nil},
+		"one without addresses":        {func(p *corev1.Pod) { p.Status.PodIPs = nil }, func(e *spec.Endpoint) { e.Addresses = nil }},
+		"an address in the other form": {func(p *corev1.Pod) { p.Status.PodIPs = []corev1.PodIP{{IP: "::ffff:10.244.1.5"}} }, func(e *spec.Endpoint) { e.Addresses = addresses("10.244.1.5") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := somePod()
@@ -82,14 +77,14 @@ func TestEndpoint(t *testing.T) {
 				w = want()
 				c.want(w)
 			}
-			if got := endpointOf(pod, c.attachment); !reflect.DeepEqual(got, w) {
+			if got := endpointOf(pod); !reflect.DeepEqual(got, w) {
 				t.Errorf("%+v, want %+v", got, w)
 			}
 			trimmed, err := trim(pod)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := endpointOf(trimmed.(*corev1.Pod), c.attachment); !reflect.DeepEqual(got, w) {
+			if got := endpointOf(trimmed.(*corev1.Pod)); !reflect.DeepEqual(got, w) {
 				t.Errorf("trimmed: %+v, want %+v", got, w)
 			}
 			if trimmed.(*corev1.Pod).Annotations != nil || pod.Annotations == nil {
@@ -165,10 +160,6 @@ func TestReuse(t *testing.T) {
 	expect("one that ends", "shop/web", "shop/web")
 	m.hear(r.set(next))
 	expect("one that begins beside it", "shop/db", "shop/web")
-	m.hear(r.attach(Attachment{Pod: "1", Namespace: "shop", Name: "web", Interface: "veth1", Addresses: addresses("10.244.1.5", "fd00::5")}))
-	expect("an attachment knows better", "shop/web", "shop/web")
-	m.hear(r.detach("1"))
-	expect("without it", "shop/db", "shop/web")
 	m.hear(r.remove("shop", "db"))
 	expect("the other one is gone", "shop/web", "shop/web")
 	ended := old.DeepCopy()
@@ -189,13 +180,9 @@ func TestRoster(t *testing.T) {
 			name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")
 			uid := types.UID(name + rapid.SampledFrom([]string{"1", "2"}).Draw(t, "uid"))
 			at := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "fd00::1"}), 0, 2, rapid.ID).Draw(t, "addresses")
-			switch rapid.IntRange(0, 5).Draw(t, "what") {
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
 			case 0:
 				m.hear(r.remove("x", name))
-			case 1:
-				m.hear(r.attach(Attachment{Pod: uid, Namespace: "x", Name: name, Interface: "veth" + name, Addresses: addresses(at...)}))
-			case 2:
-				m.hear(r.detach(uid))
 			default:
 				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: name, UID: uid, Labels: map[string]string{"step": fmt.Sprint(i)}}}
 				p.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 2).Draw(t, "created"), 0)
@@ -210,7 +197,6 @@ func TestRoster(t *testing.T) {
 				m.hear(r.set(p))
 			}
 			fresh, want := newRoster(), told{}
-			fresh.attachments = maps.Clone(r.attachments)
 			for _, name := range slices.Backward(slices.Sorted(maps.Keys(r.pods))) {
 				want.hear(fresh.set(r.pods[name].pod))
 			}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
@@ -15,21 +14,20 @@ import (
 // roster knows the pods, and which of them has an address that several claim. Its
 // methods return what becomes of endpoints.
 type roster struct {
-	pods        map[string]*claimant // by the name of the endpoint
-	claims      map[netip.Addr][]*claimant
-	attachments map[types.UID]Attachment
+	pods   map[string]*claimant // by the name of the endpoint
+	claims map[netip.Addr][]*claimant
 }
 
 // claimant is a pod.
 type claimant struct {
 	pod      *corev1.Pod
 	endpoint *spec.Endpoint // with all that it claims; nil: it is none
-	attached bool           // its addresses are not only what the API server says
 	told     *spec.Endpoint // with what it was last told to have; nil: nothing
+	uid      string         // of the pod that was told
 }
 
 func newRoster() *roster {
-	return &roster{pods: map[string]*claimant{}, claims: map[netip.Addr][]*claimant{}, attachments: map[types.UID]Attachment{}}
+	return &roster{pods: map[string]*claimant{}, claims: map[netip.Addr][]*claimant{}}
 }
 
 // set takes a pod in, or changes it.
@@ -55,41 +53,13 @@ func (r *roster) remove(namespace, name string) []policy.Event {
 	return r.claim(c)
 }
 
-// attach notes how a pod is attached. It may not be known yet.
-func (r *roster) attach(a Attachment) []policy.Event {
-	r.attachments[a.Pod] = a
-	return r.attached(a)
-}
-
-// detach notes that a pod is attached no longer.
-func (r *roster) detach(pod types.UID) []policy.Event {
-	a, ok := r.attachments[pod]
-	if !ok {
-		return nil
-	}
-	delete(r.attachments, pod)
-	return r.attached(a)
-}
-
-func (r *roster) attached(a Attachment) []policy.Event {
-	// Another pod may have its name by now.
-	if c := r.pods[endpointName(a.Namespace, a.Name)]; c != nil && c.pod.UID == a.Pod {
-		return r.claim(c)
-	}
-	return nil
-}
-
 // claim brings the claims of a pod up to date, and gives each address to whom it is
 // due.
 func (r *roster) claim(c *claimant) []policy.Event {
 	old := c.endpoint
-	c.endpoint, c.attached = nil, false
+	c.endpoint = nil
 	if c.pod != nil {
-		var a *Attachment
-		if known, ok := r.attachments[c.pod.UID]; ok {
-			a, c.attached = &known, true
-		}
-		c.endpoint = endpointOf(c.pod, a)
+		c.endpoint = endpointOf(c.pod)
 	}
 	concerned := []*claimant{c}
 	for _, e := range []*spec.Endpoint{old, c.endpoint} {
@@ -121,18 +91,22 @@ func (r *roster) claim(c *claimant) []policy.Event {
 // tell is what has become of a pod's endpoint since it was last told.
 func (r *roster) tell(c *claimant) []policy.Event {
 	now := r.due(c)
-	if reflect.DeepEqual(now, c.told) {
+	uid := ""
+	if now != nil {
+		uid = string(c.pod.UID)
+	}
+	if reflect.DeepEqual(now, c.told) && uid == c.uid {
 		return nil
 	}
-	e := policy.Event{Endpoint: now}
+	e := policy.Event{Endpoint: now, UID: uid}
 	if now == nil {
 		e = policy.Event{Endpoint: c.told, Gone: true}
 	}
-	c.told = now
+	c.told, c.uid = now, uid
 	return []policy.Event{e}
 }
 
-// due is a pod's endpoint with those addresses that are its own; nil: it has none.
+// due is a pod's endpoint with those addresses that are its own.
 func (r *roster) due(c *claimant) *spec.Endpoint {
 	if c.endpoint == nil {
 		return nil
@@ -145,16 +119,8 @@ func (r *roster) due(c *claimant) *spec.Endpoint {
 	}
 	e := *c.endpoint
 	e.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), lost)
-	if len(e.Addresses) == 0 {
-		return nil
-	}
 	return &e
 }
 
 // before says that an address which both claim is the first one's.
-func (c *claimant) before(o *claimant) bool {
-	if c.attached != o.attached {
-		return c.attached
-	}
-	return younger(c.pod, o.pod)
-}
+func (c *claimant) before(o *claimant) bool { return younger(c.pod, o.pod) }

@@ -17,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -48,20 +47,6 @@ func New(config func() (*rest.Config, error)) *Source {
 	return &Source{config: config, roster: newRoster()}
 }
 
-// Attach notes how a pod of this node is attached to it.
-func (s *Source) Attach(a Attachment) { s.change(func() []policy.Event { return s.roster.attach(a) }) }
-
-// Detach notes that a pod is attached no longer.
-func (s *Source) Detach(pod types.UID) {
-	s.change(func() []policy.Event { return s.roster.detach(pod) })
-}
-
-func (s *Source) change(do func() []policy.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.say(do()...)
-}
-
 // say tells events. The caller has the lock, so that they are told in order.
 func (s *Source) say(events ...policy.Event) {
 	if len(events) > 0 && s.tell != nil {
@@ -76,9 +61,7 @@ const retryCredentials = 5 * time.Second
 // Watch tells of the cluster until ctx ends. It is reconcile.Cluster's.
 func (s *Source) Watch(ctx context.Context, tell func(reconcile.Update)) {
 	s.mu.Lock()
-	attachments := s.roster.attachments
 	s.roster = newRoster()
-	s.roster.attachments = attachments
 	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]*spec.Node{}, false, map[string]error{}, "", tell
 	s.mu.Unlock()
 	defer func() {

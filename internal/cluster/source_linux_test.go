@@ -69,7 +69,7 @@ func TestSource(t *testing.T) {
 	api.Node(t, "n1", []string{"192.0.2.11"}, []string{"10.244.1.0/24"})
 	api.Namespace(t, "shop", map[string]string{"team": "a"})
 	web := kubetest.Pod{Namespace: "shop", Name: "web", Node: "n1", Labels: map[string]string{"app": "web"}, IPs: []string{"10.244.1.5"}}
-	pod := api.Pod(t, web)
+	api.Pod(t, web)
 	api.Policy(t, "shop", "deny", `{podSelector: {}}`)
 	config := api.ServiceAccount(t, "shop", "polder",
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"nodes", "namespaces", "pods"}, Verbs: []string{"list", "watch"}},
@@ -95,8 +95,6 @@ func TestSource(t *testing.T) {
 		}
 	}
 
-	source.Attach(Attachment{Pod: pod.UID, Namespace: "shop", Name: "web", Interface: "veth1", Addresses: addresses("10.244.1.5")})
-	all[0].until(t, "the attachment", anEvent(func(e policy.Event) bool { return e.Endpoint != nil && e.Endpoint.Interface == "veth1" }))
 	api.DeletePod(t, "shop", "web")
 	all[0].until(t, "the end of a pod", anEvent(func(e policy.Event) bool { return e.Endpoint != nil && e.Gone }))
 

@@ -1,6 +1,7 @@
 package conflist
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"iter"
@@ -43,7 +44,7 @@ func golden(t *testing.T, name string, got []byte) {
 		return
 	}
 	want, err := os.ReadFile(file)
-	if err != nil || string(got) != string(want) {
+	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("not as in %s (%v):\n%s", file, err, diff.Diff("want", want, "got", got))
 	}
 }
