@@ -73,6 +73,6 @@ func disappointment(c *spec.Check, service string, all, wrong []Decision) string
 			c.From, first.Sides[0].Why(), c.To, first.Sides[1].Why())
 		wrong = rest
 	}
-	fmt.Fprintf(&b, "\nEach rule that was looked at:\n\n  polder explain %s %s %s", c.From, c.To, service)
+	fmt.Fprintf(&b, "\nEach rule that was looked at, with the options of this command:\n\n  polder explain %s %s %s", c.From, c.To, service)
 	return b.String()
 }
