@@ -128,12 +128,13 @@ func (m *Model) isInside(link string) bool {
 
 // vtep is the interface by which a flow leaves a node and enters another one
 // where VXLAN carries it in both directions: both ends are in the subnets of
-// nodes. With one end outside of these, such as a node's own address, answers and
+// nodes, or the one that sends is a node, which masquerades what it sends to pods of
+// others as its VTEP. With another end outside of these, answers and
 // what they answer go by different interfaces, and the other one judges. It is ""
 // where VXLAN does not carry it, and a guess where nodes that share a link do
 // without and the spec does not say whether these two share one.
 func (m *Model) vtep(f Flow) (name string, guess bool) {
-	from, to := m.home(f.From), m.home(f.To)
+	from, to := m.sender(f.From), m.home(f.To)
 	if from == nil || to == nil || from == to || m.spec.Network.Backend.Type != spec.VXLAN {
 		return "", false
 	}
@@ -151,6 +152,15 @@ func (m *Model) vtep(f Flow) (name string, guess bool) {
 		}
 	}
 	return backend.Device.Get(underlay), false
+}
+
+// sender is the node that sends to pods from one of its subnet's addresses, though
+// it be by masquerading; nil: there is none.
+func (m *Model) sender(a netip.Addr) *spec.Node {
+	if n := m.home(a); n != nil || m.spec.Network == nil || m.spec.Network.Masquerade == nil {
+		return n
+	}
+	return m.Node(a)
 }
 
 // home is the node in whose subnet an address is, or nil.

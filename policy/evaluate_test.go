@@ -337,6 +337,23 @@ func TestWhichInterface(t *testing.T) {
 	}
 }
 
+// TestMasqueradedByTheVTEP: what a node sends from its own address to a pod of another
+// node leaves by the VTEP, and gets its address; so answers come by it, too. Without
+// masquerading they come by the underlay.
+func TestMasqueradedByTheVTEP(t *testing.T) {
+	for _, masquerade := range []*spec.Masquerade{nil, {}} {
+		s := world(&spec.Policy{Kind: spec.KindPolicy, Name: "hosts", Tier: spec.DefaultTier, HostSelector: sel("all()"), Types: spec.Directions})
+		s.HostEndpoints = []*spec.HostEndpoint{{Name: "all", Node: "n1", Interface: spec.AllInterfaces}}
+		s.Network.Backend = spec.Backend{Type: spec.VXLAN, Device: spec.PerFamily[string]{IPv4: "polder.1", IPv6: "polder-v6.1"}}
+		s.Network.Pods = []spec.PodRange{{CIDR: netip.MustParsePrefix("10.244.0.0/16"), SubnetLen: 24}}
+		s.Network.Masquerade = masquerade
+		d := model(t, s).Evaluate(flowTCP(netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("10.244.2.30"), 81))
+		if allowed := d.Sides[0].Verdict == spec.Allow; allowed != (masquerade != nil) {
+			t.Errorf("masquerade %v: %s: %s", masquerade, d.Sides[0].Verdict, d.Sides[0].Reason)
+		}
+	}
+}
+
 // fataler is a testing.T or a rapid.T.
 type fataler interface {
 	Helper()

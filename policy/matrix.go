@@ -287,7 +287,7 @@ func (m *Model) takenAs(a netip.Addr) string {
 // carriedAs says what the overlay asks of an address, where host endpoints may be
 // about what it carries, or not.
 func (m *Model) carriedAs(a netip.Addr) string {
-	home := m.home(a)
+	home := m.sender(a)
 	if home == nil || len(m.spec.HostEndpoints) == 0 || m.spec.Network.Backend.Type != spec.VXLAN {
 		return ""
 	}
