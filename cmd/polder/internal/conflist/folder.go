@@ -78,26 +78,17 @@ func (f Folder) Write(n *reconcile.PodNetwork) error {
 		return err
 	}
 	if f.Bin != "" {
-		if err := f.install(); err != nil {
+		err := os.MkdirAll(f.Bin, 0o755)
+		if err == nil {
+			_, err = Install(f.Bin)
+		}
+		if err != nil {
 			return fmt.Errorf("installing the plugin: %w", err)
 		}
 	}
 	return errors.Join(
 		put(filepath.Join(f.Conf, EnvName), Env(n), 0o644),
 		put(filepath.Join(f.Conf, FileName), list, 0o644))
-}
-
-// install copies polder to the plugins.
-func (f Folder) install() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	b, err := os.ReadFile(self)
-	if err != nil {
-		return err
-	}
-	return put(filepath.Join(f.Bin, "polder"), b, 0o755)
 }
 
 // Remove removes the files, the list first. The plugin stays: it is asked to detach
