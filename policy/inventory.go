@@ -9,7 +9,7 @@ import (
 )
 
 // Event is what becomes of one object of a model: it is there, as it is given, or
-// it is gone. One of the fields is set.
+// it is gone. One of the objects is set.
 type Event struct {
 	Endpoint   *spec.Endpoint
 	Namespace  *spec.Namespace
