@@ -106,8 +106,9 @@ func TestNothingLeaks(t *testing.T) {
 	if watches, files := inotifyWatches(t); watches != watchesBefore || files != filesBefore {
 		t.Errorf("%d watches and %d files are left of %d and %d", watches, files, watchesBefore, filesBefore)
 	}
-	if after := runtime.NumGoroutine(); after > before {
-		stacks := make([]byte, 1<<16)
-		t.Errorf("%d goroutines were %d:\n%s", after, before, stacks[:runtime.Stack(stacks, true)])
+	// One that has told that it ends may be counted for a moment longer; one that
+	// stays is shown by the stacks when the test's time is over.
+	for runtime.NumGoroutine() > before {
+		runtime.Gosched()
 	}
 }
