@@ -61,7 +61,7 @@ func (m *Model) parseEnd(text string) (spec.End, error) {
 	end, err := spec.ParseEnd(text)
 	if err == nil {
 		if (end.Kind == spec.EndEndpoint && m.endpointNamed(end.Name) == nil) || (end.Kind == spec.EndNode && m.spec.Node(end.Name) == nil) {
-			return end, fmt.Errorf("there is no %s named %q", end.Kind, end.Name)
+			return end, m.suggest(text, fmt.Errorf("there is no %s named %q", end.Kind, end.Name))
 		}
 		return end, nil
 	}
@@ -74,7 +74,25 @@ func (m *Model) parseEnd(text string) (spec.End, error) {
 	case isNode:
 		return spec.End{Kind: spec.EndNode, Name: text}, nil
 	}
-	return end, fmt.Errorf("there is no endpoint and no node named %q, and %w", text, err)
+	return end, m.suggest(text, fmt.Errorf("there is no endpoint and no node named %q, and %w", text, err))
+}
+
+// suggest adds to an error about an end's name which one may have been meant.
+func (m *Model) suggest(text string, err error) error {
+	var names []string
+	add := func(kind spec.EndKind, name string) {
+		names = append(names, name, spec.End{Kind: kind, Name: name}.String())
+	}
+	for _, e := range m.spec.Endpoints {
+		add(spec.EndEndpoint, e.Name)
+	}
+	for _, n := range m.spec.Nodes {
+		add(spec.EndNode, n.Name)
+	}
+	if near := spec.Nearest(text, names); near != "" {
+		return fmt.Errorf("%w; did you mean %s?", err, near)
+	}
+	return err
 }
 
 func (m *Model) endpointNamed(name string) *spec.Endpoint {

@@ -159,8 +159,8 @@ func (c *Config) noSuchNode(name string, names []string) hcl.Diagnostics {
 
 const digits = "0123456789"
 
-// nearest is the candidate that a name is likely a slip of, or "".
-func nearest(name string, candidates []string) string {
+// Nearest is the candidate that a name is likely a slip of, or "".
+func Nearest(name string, candidates []string) string {
 	best, least := "", 3 // as in HCL's own suggestions
 	for _, c := range candidates {
 		if strings.TrimRight(c, digits) == strings.TrimRight(name, digits) {
@@ -175,7 +175,7 @@ func nearest(name string, candidates []string) string {
 
 // didYouMean is a sentence to append to a message, or "".
 func didYouMean(name string, candidates []string) string {
-	if near := nearest(name, candidates); near != "" {
+	if near := Nearest(name, candidates); near != "" {
 		return fmt.Sprintf(" Did you mean %q?", near)
 	}
 	return ""
