@@ -66,6 +66,7 @@ func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
 	if sp.Network == nil {
 		if enforces(sp) {
 			c.bridgeCalls(spec.Families[:])
+			c.foreignBridge()
 		}
 		return d, nil
 	}

@@ -180,6 +180,18 @@ func TestCompileWithoutNetwork(t *testing.T) {
 	}
 }
 
+// TestForeignBridge: where only policies are enforced, a bridge that is not there, or is
+// none, is told of.
+func TestForeignBridge(t *testing.T) {
+	sp := &spec.Spec{Cluster: "test", Nodes: []*spec.Node{{Name: "n1"}}, Policies: []*spec.Policy{{}}, Enforcement: spec.Enforcement{Bridge: "cni0"}}
+	for kind, warnings := range map[LinkType]int{"": 1, TypeBridge: 0, TypeVXLAN: 1} {
+		d, err := Compile(sp, sp.Nodes[0], Facts{BridgeNetfilter: true, Links: map[string]HostLink{"cni0": {Link: Link{Type: kind}}}})
+		if err != nil || len(d.Warnings) != warnings {
+			t.Errorf("with a link of type %q: %q, %v", kind, d.Warnings, err)
+		}
+	}
+}
+
 // TestEndpointPorts: an endpoint's interface becomes a port when it is there,
 // and never when the node itself needs it.
 func TestEndpointPorts(t *testing.T) {

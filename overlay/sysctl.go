@@ -63,6 +63,15 @@ func (c *compiler) bridgeCalls(families []spec.Family) {
 	}
 }
 
+// foreignBridge warns where the bridge that endpoints are said to be on is not there:
+// its name may be wrong, and then nothing is held to its own addresses.
+func (c *compiler) foreignBridge() {
+	if name := c.sp.Enforcement.Bridge; c.facts.Links[name].Type != TypeBridge {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("this node has no bridge %s: policies hold by address, but who sends from a pod's address is not checked. "+
+			"If pods are on another bridge, name it in the enforcement block; if they come later, nothing is wrong", name))
+	}
+}
+
 // reversePath has the VTEP take packets whose way back leads elsewhere: over the
 // underlay, to a peer that sends by VXLAN still, or again. The guard checks
 // sources more closely. The kernel goes by the greater of this switch and that
