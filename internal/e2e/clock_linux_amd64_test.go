@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/poldernet/polder/internal/e2e/process"
 )
 
 // A namespace has no wall clock of its own, and nobody may set the machine's for
@@ -29,10 +31,10 @@ type wallClock struct {
 	jumps          int64
 }
 
-// wallClock finds the wall clock of the daemon.
-func (d *process) wallClock() *wallClock {
+// newWallClock finds the wall clock of the daemon.
+func newWallClock(d *process.Process) *wallClock {
 	d.Helper()
-	program, err := elf.Open(d.argv[0])
+	program, err := elf.Open(d.Argv[0])
 	if err != nil {
 		d.Fatal(err)
 	}
@@ -51,9 +53,9 @@ func (d *process) wallClock() *wallClock {
 		}
 	}
 	if c.variable == 0 || c.room == 0 {
-		d.Fatalf("%s has no symbols %s and %s", d.argv[0], clockVariable, clockRoom)
+		d.Fatalf("%s has no symbols %s and %s", d.Argv[0], clockVariable, clockRoom)
 	}
-	if c.memory, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", d.cmd.Process.Pid), os.O_RDWR, 0); err != nil {
+	if c.memory, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", d.Cmd.Process.Pid), os.O_RDWR, 0); err != nil {
 		d.Fatal(err)
 	}
 	d.Cleanup(func() { _ = c.memory.Close() })
@@ -99,30 +101,30 @@ func TestDaemonClockJumps(t *testing.T) {
 	n, whole := wholeNode(t)
 	text, _ := damagedCluster.text()
 	d := n.build(damagedCluster).process("n1", text)
-	d.start()
-	d.ready()
-	clock := d.wallClock()
+	d.Start()
+	d.Ready()
+	clock := newWallClock(d)
 	const year = 365 * 24 * time.Hour
 	for _, offset := range []time.Duration{time.Hour, -time.Hour, 10 * year, -10 * year, 0} {
-		before := d.content("the clock's last jump")
+		before := d.Content("the clock's last jump")
 		clock.set(offset)
-		mark := d.log.mark()
+		mark := d.Logbook.Mark()
 		n.sh("n1", "ip route del 10.244.3.0/24")
 		began := time.Now()
-		_, l := d.await(mark, "the route", func(l logLine) bool { return l.Event == "changed" && l.Kind == "route" })
+		_, l := d.Await(mark, "the route", func(l process.Line) bool { return l.Event == "changed" && l.Kind == "route" })
 		if moved := l.Time.Sub(began); (moved - offset).Abs() > time.Minute {
 			t.Fatalf("the clock was to be set by %v, and it shows %v", offset, moved)
 		}
-		mark = d.log.mark()
+		mark = d.Logbook.Mark()
 		n.sh("n1", "echo 2 >/proc/sys/net/ipv6/conf/cni0/accept_ra") // which nobody is told of
 		began = time.Now()
-		_, polled := d.await(mark, "the sysctl", func(l logLine) bool { return l.Event == "changed" && l.Kind == "sysctl" })
-		if took := max(l.Took, polled.Took); took < 0 || took > endurance.Seconds() {
+		_, polled := d.Await(mark, "the sysctl", func(l process.Line) bool { return l.Event == "changed" && l.Kind == "sysctl" })
+		if took := max(l.Took, polled.Took); took < 0 || took > process.Endurance.Seconds() {
 			t.Errorf("with the clock off by %v, it says that a repair took %v s", offset, took)
 		}
-		d.settle(n.spec, "a jump of the clock")
-		after := d.content("a jump of the clock")
-		if more := sum(after, "polder_rounds_total", `"check"`) - sum(before, "polder_rounds_total", `"check"`); more > 0 {
+		n.matches(d, n.spec, "a jump of the clock")
+		after := d.Content("a jump of the clock")
+		if more := after.Sum("polder_rounds_total", `"check"`) - before.Sum("polder_rounds_total", `"check"`); more > 0 {
 			t.Errorf("with the clock off by %v, the slow reading was made %v times too soon", offset, more)
 		}
 		t.Logf("clock off by %v: the route is repaired after %.1f ms, the sysctl within %v", offset, 1000*l.Took, time.Since(began).Round(time.Millisecond))

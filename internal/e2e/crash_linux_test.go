@@ -5,14 +5,15 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/poldernet/polder/internal/e2e/process"
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // program is polder as users have it, for one cluster's nodes.
@@ -24,11 +25,7 @@ type program struct {
 // build builds it and writes the spec.
 func (n *network) build(c cluster) program {
 	n.t.Helper()
-	dir := n.t.TempDir()
-	p := program{n, filepath.Join(dir, "polder"), filepath.Join(dir, "polder.hcl")}
-	if out, err := exec.Command("go", "build", "-o", p.file, "github.com/poldernet/polder/cmd/polder").CombinedOutput(); err != nil {
-		n.t.Fatalf("building: %v\n%s", err, out)
-	}
+	p := program{n, process.Build(n.t), filepath.Join(n.t.TempDir(), "polder.hcl")}
 	text, _ := c.text()
 	if err := os.WriteFile(p.spec, []byte(text), 0o600); err != nil {
 		n.t.Fatal(err)
@@ -41,6 +38,25 @@ func (p program) command(node string, args ...string) *lab.Cmd {
 	argv := append([]string{p.file}, args...)
 	argv = append(argv, "--spec", p.spec, "--node", node, "--state-dir", filepath.Join(p.dir, node))
 	return p.lab.Node(node).Command(context.Background(), argv...)
+}
+
+// process is a daemon on a node, with a spec's text in a file of its own.
+func (p program) process(node, text string) *process.Process {
+	p.t.Helper()
+	return process.New(p.t, p.file, p.lab.Node(node), filepath.Join(p.dir, node), text)
+}
+
+// matches waits until a reading from outside finds nothing to do for a daemon.
+func (n *network) matches(d *process.Process, sp *spec.Spec, after string) {
+	n.t.Helper()
+	var plan *reconcile.Plan
+	for begin := time.Now(); time.Since(begin) < process.Endurance; {
+		if plan = n.plan(d.Node.Name(), sp, reconcile.ModeApply); plan.Empty() && len(plan.Conflicts) == 0 {
+			return
+		}
+		d.Pause()
+	}
+	n.t.Fatalf("after %s %s is still different: %+v %+v\n%s", after, d.Node.Name(), plan.Changes, plan.Conflicts, d.Logbook.Tail())
 }
 
 // TestKilledApply kills the program at many points of an apply, over what the

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/poldernet/polder/internal/e2e/process"
 )
 
 // fullDisk puts the state directory on a file system without room; room makes
@@ -28,42 +30,42 @@ func TestDaemonFullDisk(t *testing.T) {
 	on(fullDisk)
 	versions := editions(t, damagedCluster)
 	d := n.build(damagedCluster).process("n1", versions[0].text)
-	d.start()
+	d.Start()
 
 	// From nothing, without room.
-	d.says("the disk is full", func(m map[string]float64) bool { return m[`polder_failing_objects{kind="state directory"}`] == 1 })
+	d.Says("the disk is full", func(m process.Metrics) bool { return m[`polder_failing_objects{kind="state directory"}`] == 1 })
 	if now := n.sh("n1", switches); now != before {
 		t.Errorf("changed without a record:\n%sinto\n%s", before, now)
 	}
 	n.until("n1", "ip route | grep -q 10.244.2.0/24")
-	mark := d.log.mark()
+	mark := d.Logbook.Mark()
 	n.sh("n1", "ip route del 10.244.2.0/24")
-	d.await(mark, "a repair", func(l logLine) bool { return l.Event == "changed" && l.Kind == "route" })
+	d.Await(mark, "a repair", func(l process.Line) bool { return l.Event == "changed" && l.Kind == "route" })
 
 	on(room)
-	d.content("there is room")
-	d.settle(versions[0].spec, "there is room")
+	d.Content("there is room")
+	n.matches(d, versions[0].spec, "there is room")
 	if now := n.sh("n1", switches); strings.Contains(now, "0\n") {
 		t.Errorf("not all switches are set:\n%s", now)
 	}
-	d.kill()
+	d.Kill()
 
 	// A spec that could not be kept is kept later, and is the one of a restart
 	// that finds errors in the file.
-	d.start()
-	d.ready()
+	d.Start()
+	d.Ready()
 	on("cat /dev/zero >%s/ballast 2>/dev/null || true")
-	d.write(versions[1].text)
-	d.settle(versions[1].spec, "a change of the spec on a full disk")
-	d.says("the disk is full", func(m map[string]float64) bool { return m[`polder_failing_objects{kind="state directory"}`] == 1 })
+	d.Write(versions[1].text)
+	n.matches(d, versions[1].spec, "a change of the spec on a full disk")
+	d.Says("the disk is full", func(m process.Metrics) bool { return m[`polder_failing_objects{kind="state directory"}`] == 1 })
 	on(room)
-	d.content("there is room again")
-	d.kill()
-	d.write("network {")
+	d.Content("there is room again")
+	d.Kill()
+	d.Write("network {")
 	n.sh("n1", "ip link del cni0")
-	d.start()
-	d.ready()
-	d.settle(versions[1].spec, "a start with a broken spec")
-	d.kill()
+	d.Start()
+	d.Ready()
+	n.matches(d, versions[1].spec, "a start with a broken spec")
+	d.Kill()
 	n.sh("n1", "umount "+dir)
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/poldernet/polder/internal/e2e/process"
 )
 
 // underlayUp raises the underlay again, with the routes that the kernel dropped
@@ -30,37 +32,37 @@ func TestDaemonFlap(t *testing.T) {
 			n, whole := wholeNode(t)
 			text, _ := damagedCluster.text()
 			d := n.build(damagedCluster).process("n1", text)
-			d.start()
-			d.ready()
+			d.Start()
+			d.Ready()
 			flaps := often(t, 5, 50)
-			var before usage
+			var before process.Usage
 			var slowest time.Duration
 			for i := range flaps {
 				n.sh("n1", c.down)
-				d.says("the underlay is down", func(m map[string]float64) bool {
+				d.Says("the underlay is down", func(m process.Metrics) bool {
 					return m[`polder_failing_objects{kind="node"}`] == c.failing && m["polder_in_sync"] == 1-c.failing
 				})
 				if c.failing == 0 {
-					d.settle(n.spec, "taking the underlay down")
+					n.matches(d, n.spec, "taking the underlay down")
 					if routes := n.sh("n1", "ip route show proto 87; ip -6 route show proto 87"); strings.Count(routes, " dev polder") != 4 {
 						t.Fatalf("not all peers are reached by VXLAN:\n%s", routes)
 					}
 				}
 				n.sh("n1", c.up)
 				begin := time.Now()
-				d.settle(n.spec, "the underlay's return")
+				n.matches(d, n.spec, "the underlay's return")
 				slowest = max(slowest, time.Since(begin))
-				d.content("the underlay's return")
+				d.Content("the underlay's return")
 				if after := n.settled("n1"); after != whole {
-					t.Fatalf("after flap %d:\n%s%s", i+1, difference(whole, after), d.log.tail())
+					t.Fatalf("after flap %d:\n%s%s", i+1, difference(whole, after), d.Logbook.Tail())
 				}
 				if i == flaps/5 {
-					before = d.usage()
+					before = d.Usage()
 				}
 			}
-			after := d.usage()
+			after := d.Usage()
 			t.Logf("%d flaps, the slowest repaired %v after it; after %d: %v; at the end: %v", flaps, slowest, flaps/5+1, before, after)
-			after.expectNoMore(t, before)
+			after.ExpectNoMore(t, before)
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/poldernet/polder/internal/e2e/process"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
@@ -58,7 +59,7 @@ type crew struct {
 	*network
 	editions [2]edition
 	whole    [2]map[string]string // by edition and node
-	daemons  map[string]*process
+	daemons  map[string]*process.Process
 	at       map[string]int // the edition of each node
 }
 
@@ -68,7 +69,7 @@ func newCrew(t *testing.T, c cluster) *crew {
 	t.Helper()
 	n := up(t, c)
 	polder := n.build(c)
-	crew := &crew{network: n, editions: editions(t, c), daemons: map[string]*process{}, at: map[string]int{}}
+	crew := &crew{network: n, editions: editions(t, c), daemons: map[string]*process.Process{}, at: map[string]int{}}
 	for _, node := range nodeNames {
 		n.sh(node, "echo 1 >/proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
 	}
@@ -87,8 +88,8 @@ func newCrew(t *testing.T, c cluster) *crew {
 	}
 	for _, node := range nodeNames {
 		d := polder.process(node, crew.editions[0].text)
-		d.start()
-		d.ready()
+		d.Start()
+		d.Ready()
 		crew.daemons[node] = d
 	}
 	for _, node := range nodeNames {
@@ -104,22 +105,22 @@ func (c *crew) expectWhole(node, after string) {
 	c.t.Helper()
 	at, d := c.at[node], c.daemons[node]
 	var now string
-	for begin := time.Now(); time.Since(begin) < endurance; {
+	for begin := time.Now(); time.Since(begin) < process.Endurance; {
 		// A plan may find nothing because the daemon has yet to read a spec that
 		// was in the file a moment ago.
-		d.settle(c.editions[at].spec, after)
+		c.matches(d, c.editions[at].spec, after)
 		if now = c.settled(node); now == c.whole[at][node] {
 			return
 		}
-		d.pause()
+		d.Pause()
 	}
-	c.t.Fatalf("after %s %s is\n%s%s", after, node, difference(c.whole[at][node], now), d.log.tail())
+	c.t.Fatalf("after %s %s is\n%s%s", after, node, difference(c.whole[at][node], now), d.Logbook.Tail())
 }
 
 // change saves the other edition.
 func (c *crew) change(node string) {
 	c.at[node] ^= 1
-	c.daemons[node].write(c.editions[c.at[node]].text)
+	c.daemons[node].Write(c.editions[c.at[node]].text)
 }
 
 // streams are between the pods of all nodes, within one, and to the outside: a
@@ -171,25 +172,25 @@ func TestDaemonKilled(t *testing.T) {
 
 	// How long it takes when nobody interferes.
 	d := c.daemons["n1"]
-	d.kill()
+	d.Kill()
 	begin := time.Now()
-	d.start()
-	d.ready()
+	d.Start()
+	d.Ready()
 	starts := time.Since(begin)
-	mark := d.log.mark()
+	mark := d.Logbook.Mark()
 	begin = time.Now()
 	c.change("n1")
-	d.await(mark, "a change", func(l logLine) bool { return l.Event == "changed" })
+	d.Await(mark, "a change", func(l process.Line) bool { return l.Event == "changed" })
 	changes := 2 * time.Since(begin)
 	c.expectWhole("n1", "a change of the spec")
 
 	killed := map[string]int{}
-	kill := func(d *process, what string, within time.Duration) {
-		timer := time.AfterFunc(time.Duration(random.Float64()*float64(within)), func() { _ = d.cmd.Process.Kill() })
-		<-d.gone
+	kill := func(d *process.Process, what string, within time.Duration) {
+		timer := time.AfterFunc(time.Duration(random.Float64()*float64(within)), func() { _ = d.Cmd.Process.Kill() })
+		<-d.Gone
 		timer.Stop()
-		if state := d.cmd.ProcessState; state.Exited() {
-			t.Fatalf("it was not killed, it ended: %v%s", state, d.log.tail())
+		if state := d.Cmd.ProcessState; state.Exited() {
+			t.Fatalf("it was not killed, it ended: %v%s", state, d.Logbook.Tail())
 		}
 		killed[what]++
 	}
@@ -208,9 +209,9 @@ func TestDaemonKilled(t *testing.T) {
 		switch {
 		case broken && random.IntN(2) == 0:
 			what = "repair at a start"
-			d.kill()
+			d.Kill()
 			c.breakSomething(random)
-			d.start()
+			d.Start()
 			kill(d, what, starts)
 		case broken:
 			what = "repair"
@@ -218,19 +219,19 @@ func TestDaemonKilled(t *testing.T) {
 			kill(d, what, changes)
 		case random.IntN(3) == 0:
 			what = "start"
-			d.kill()
+			d.Kill()
 			if random.IntN(2) == 0 {
 				what = "start with another spec"
 				c.change(node)
 			}
-			d.start()
+			d.Start()
 			kill(d, what, starts)
 		default:
 			c.change(node)
 			kill(d, what, changes)
 		}
-		d.start()
-		d.ready()
+		d.Start()
+		d.Ready()
 		c.expectWhole(node, fmt.Sprintf("kill %d, in a %s,", i+1, what))
 		if broken {
 			continue

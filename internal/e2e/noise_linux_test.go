@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"github.com/poldernet/polder/internal/e2e/process"
 )
 
 // noise is what other programs do on a node all the time, none of which is
@@ -147,29 +149,29 @@ func TestDaemonNoise(t *testing.T) {
 	n, whole := wholeNode(t)
 	text, _ := damagedCluster.text()
 	d := n.build(damagedCluster).process("n1", text)
-	d.start()
-	d.ready()
+	d.Start()
+	d.Ready()
 	lasts := 3 * time.Second
 	if soaking(t) > 0 {
 		lasts = time.Minute
 	}
 	measure := func(what string) {
-		before, began := d.content(what), time.Now()
+		before, began := d.Content(what), time.Now()
 		arrive, leave := n.crowd("n1", 1000)
 		for time.Since(began) < lasts {
 			arrive()
 			leave()
 		}
-		after := d.content(what)
+		after := d.Content(what)
 		took := time.Since(began)
 		grown := func(name string, labels ...string) float64 {
-			return sum(after, name, labels...) - sum(before, name, labels...)
+			return after.Sum(name, labels...) - before.Sum(name, labels...)
 		}
 		cpu := grown("process_cpu_seconds_total")
 		t.Logf("%s, %v: %.0f notifications of rtnetlink, %.0f commits; CPU %.2f s, %.1f %% of one", what, took.Round(time.Millisecond),
 			grown("polder_notifications_total", "rtnetlink"), grown("polder_notifications_total", "nftables"), cpu, 100*cpu/took.Seconds())
 		if relevant := grown("polder_notifications_relevant_total"); relevant > 0 {
-			t.Errorf("%s: %.0f of them led to a reading%s", what, relevant, d.log.tail())
+			t.Errorf("%s: %.0f of them led to a reading%s", what, relevant, d.Logbook.Tail())
 		}
 		if lost := grown("polder_notifications_lost_total"); lost > 0 {
 			t.Errorf("%s: notifications were lost %.0f times", what, lost)
@@ -182,13 +184,13 @@ func TestDaemonNoise(t *testing.T) {
 	measure("commits, flapping routes and links")
 
 	arrive, leave := n.crowd("n1", 1000)
-	mark := d.log.mark()
+	mark := d.Logbook.Mark()
 	arrive()
 	n.sh("n1", "ip route del 10.244.3.0/24; nft delete element inet polder vxlan_peers4 '{ 192.0.2.12 }'")
 	leave()
-	_, l := d.await(mark, "the route", func(l logLine) bool { return l.Event == "changed" && l.Kind == "route" })
+	_, l := d.Await(mark, "the route", func(l process.Line) bool { return l.Event == "changed" && l.Kind == "route" })
 	t.Logf("a route is repaired in the midst of it after %.1f ms", 1000*l.Took)
-	d.settle(n.spec, "damage amid noise")
+	n.matches(d, n.spec, "damage amid noise")
 	noise.still(func() {
 		if after := n.settled("n1"); after != whole {
 			t.Errorf("the node is\n%s", difference(whole, after))

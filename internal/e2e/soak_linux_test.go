@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/poldernet/polder/internal/e2e/process"
 )
 
 // foreignUnderlay restores what of foreign goes when the underlay does.
@@ -35,21 +37,21 @@ func TestDaemonSoak(t *testing.T) {
 	// n1 is damaged; between the others nothing may be lost.
 	streams := c.streams()
 	began := time.Now()
-	var quarter usage
+	var quarter process.Usage
 	s.sample(began)
 	for next := began; time.Since(began) < lasts; {
 		s.something()
 		if time.Since(next) > lasts/40 {
 			next = time.Now()
 			u := s.sample(began)
-			if quarter.goroutines == 0 && time.Since(began) > lasts/4 {
+			if quarter == (process.Usage{}) && time.Since(began) > lasts/4 {
 				quarter = u
 			}
 		}
 	}
 	flowAll(t, streams, 10)
 	s.noise.end()
-	s.sample(began).expectNoMore(t, quarter)
+	s.sample(began).ExpectNoMore(t, quarter)
 	s.traffic(streams)
 	s.report(time.Since(began))
 }
@@ -57,7 +59,7 @@ func TestDaemonSoak(t *testing.T) {
 // soak is a daemon and what was done to it.
 type soak struct {
 	*crew
-	d             *process
+	d             *process.Process
 	random        *rand.Rand
 	noise         *noise
 	arrive, leave func()
@@ -67,15 +69,15 @@ type soak struct {
 // ownDisk gives the daemon a small file system for its state.
 func (s *soak) ownDisk() {
 	s.t.Helper()
-	s.d.kill()
+	s.d.Kill()
 	dir := filepath.Join(s.dir, "n1")
 	s.sh("n1", fmt.Sprintf("mkdir -p %s.old; cp -a %[1]s/. %[1]s.old; mount -t tmpfs -o size=64k tmpfs %[1]s; cp -a %[1]s.old/. %[1]s", dir))
 	s.t.Cleanup(func() {
-		s.d.kill()
+		s.d.Kill()
 		s.sh("n1", "umount "+dir)
 	})
-	s.d.start()
-	s.d.ready()
+	s.d.Start()
+	s.d.Ready()
 }
 
 // something happens, and then all is well again.
@@ -100,7 +102,7 @@ func (s *soak) something() {
 				s.until("n1", "ip route show 10.244.3.0/24 | grep -q nhid")
 			}
 			stop()
-			s.d.write(s.editions[s.at["n1"]].text)
+			s.d.Write(s.editions[s.at["n1"]].text)
 		}},
 		{"flap of the underlay", func() {
 			s.sh("n1", "ip link set eth0 down")
@@ -110,7 +112,7 @@ func (s *soak) something() {
 			ballast := filepath.Join(s.dir, "n1", "ballast")
 			s.sh("n1", "cat /dev/zero >"+ballast+" 2>/dev/null || true")
 			s.change("n1")
-			s.d.settle(s.editions[s.at["n1"]].spec, "a change on a full disk")
+			s.matches(s.d, s.editions[s.at["n1"]].spec, "a change on a full disk")
 			s.sh("n1", "ip route del 10.244.3.0/24")
 			s.until("n1", "ip route show 10.244.3.0/24 | grep -q nhid")
 			s.sh("n1", "rm "+ballast)
@@ -122,25 +124,25 @@ func (s *soak) something() {
 		}},
 		{"kill of a peer's daemon", func() {
 			peer := s.daemons[[]string{"n2", "n3"}[s.random.IntN(2)]]
-			s.change(peer.node)
-			peer.kill()
-			peer.start()
-			peer.ready()
-			s.expectWhole(peer.node, "a kill")
+			s.change(peer.Node.Name())
+			peer.Kill()
+			peer.Start()
+			peer.Ready()
+			s.expectWhole(peer.Node.Name(), "a kill")
 		}},
 	}
 	thing := things[s.random.IntN(len(things))]
 	thing.do()
 	s.done[thing.name]++
 	s.noise.still(func() { s.expectWhole("n1", thing.name) })
-	s.d.content(thing.name)
+	s.d.Content(thing.name)
 }
 
 // sample records what the daemon holds.
-func (s *soak) sample(began time.Time) usage {
+func (s *soak) sample(began time.Time) process.Usage {
 	s.t.Helper()
-	s.d.content("a while")
-	u := s.d.usage()
+	s.d.Content("a while")
+	u := s.d.Usage()
 	s.t.Logf("%6.0f s: %v", time.Since(began).Seconds(), u)
 	return u
 }
@@ -165,7 +167,7 @@ func (s *soak) report(lasted time.Duration) {
 	s.t.Helper()
 	s.t.Logf("%v: %v", lasted.Round(time.Second), s.done)
 	s.t.Logf("meanwhile others committed %d times to nftables, and wrote or deleted %d routes", s.noise.commits.Load(), s.noise.routes.Load())
-	m := s.d.metrics()
+	m := s.d.Metrics()
 	for _, name := range []string{
 		"polder_rounds_total", "polder_round_seconds_total", "polder_notifications_total", "polder_notifications_relevant_total",
 		"polder_notifications_lost_total", "polder_specs_total", "polder_specs_rejected_total",
@@ -183,8 +185,8 @@ func (s *soak) report(lasted time.Duration) {
 		}
 	}
 	s.t.Logf("repairs by kind: %v", repairs)
-	lines, _, _ := s.d.log.since(0)
-	var repaired []logLine
+	lines, _, _ := s.d.Logbook.Since(0)
+	var repaired []process.Line
 	failures := map[string]int{}
 	for _, l := range lines {
 		switch {
@@ -195,7 +197,7 @@ func (s *soak) report(lasted time.Duration) {
 		}
 	}
 	s.t.Logf("attempts that failed, by kind: %v", failures)
-	slices.SortFunc(repaired, func(a, b logLine) int { return cmp.Compare(a.Took, b.Took) })
+	slices.SortFunc(repaired, func(a, b process.Line) int { return cmp.Compare(a.Took, b.Took) })
 	if n := len(repaired); n > 0 {
 		slowest := repaired[n-1]
 		s.t.Logf("%d objects repaired after a notification of the kernel's: p50 %.1f ms, p99 %.1f ms, slowest %.1f ms, a %s",

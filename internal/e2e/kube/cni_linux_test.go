@@ -1,4 +1,4 @@
-package e2e
+package kube
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/poldernet/polder/internal/e2e/process"
 	"github.com/poldernet/polder/internal/kubetest"
 	"github.com/poldernet/polder/internal/lab"
 )
@@ -44,108 +45,12 @@ const cniPod = `endpoint "closed" {
 }
 `
 
-const cniLab = `link "lan" {}
+// oneNode is a lab of one node.
+const oneNode = `link "lan" {}
 node "n1" {
   link "lan" {}
 }
 `
-
-// engine is a container runtime on a node with a daemon.
-type engine struct {
-	*process
-	*kubetest.CNI
-	list string // the file that the daemon writes
-}
-
-// newEngine starts a daemon and reads how it says that pods are to be attached.
-func newEngine(t *testing.T) *engine {
-	t.Helper()
-	lab.Require(t)
-	topology, diags := lab.ParseTopology("test.lab.hcl", []byte(cniLab))
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	sp := load(t, cniSpec)
-	l, err := lab.Up(context.Background(), topology, sp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	n := &network{t, l, sp, t.TempDir()}
-	n.carried("n1")
-	d := n.build(cluster{pods: dual}).process("n1", cniSpec+cniPod)
-	dir := t.TempDir()
-	r := &engine{process: d, list: filepath.Join(dir, "net.d", "10-polder.conflist")}
-	d.argv = append(d.argv, "--cni-conf-dir", filepath.Dir(r.list), "--cni-bin-dir", filepath.Join(dir, "bin"))
-	d.start()
-	d.ready()
-	r.awaitList(true)
-	text, err := os.ReadFile(r.list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The machine's own addresses are not the test's to give away.
-	list := strings.Replace(string(text), `"type": "host-local",`, `"type": "host-local", "dataDir": "/run/cni/networks",`, 1)
-	r.CNI = kubetest.NewCNI(t, l.Node("n1"), list, filepath.Join(dir, "bin"))
-	return r
-}
-
-// awaitList waits until the list is there, or is not.
-func (r *engine) awaitList(there bool) {
-	r.Helper()
-	for begin := time.Now(); time.Since(begin) < endurance; r.pause() {
-		if _, err := os.Stat(r.list); (err == nil) == there {
-			return
-		}
-	}
-	r.stuck(fmt.Sprintf("write the list, or remove it: wanted there %t", there))
-}
-
-// sandbox is a pod that is not attached yet.
-func (r *engine) sandbox(name string) kubetest.Attachment {
-	r.Helper()
-	ns, err := lab.NewNamespace(name)
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.Cleanup(func() {
-		if err := ns.Close(); err != nil {
-			r.Error(err)
-		}
-	})
-	return kubetest.Attachment{Namespace: "shop", Name: name, Sandbox: ns, Ports: []kubetest.PortMapping{}}
-}
-
-// add attaches a pod and says which addresses it has.
-func (r *engine) add(a kubetest.Attachment) (addresses []netip.Addr) {
-	r.Helper()
-	result, err := r.Add(r.Context(), a)
-	if err != nil {
-		r.Fatalf("adding %s: %v\n%s", a.Name, err, r.log.tail())
-	}
-	for _, ip := range result.IPs {
-		address, _ := netip.AddrFromSlice(ip.Address.IP)
-		addresses = append(addresses, address.Unmap())
-	}
-	if len(addresses) != 2 {
-		r.Fatalf("%s has the addresses %v", a.Name, addresses)
-	}
-	return addresses
-}
-
-// in runs a command in a namespace.
-func (r *engine) in(ns *lab.Namespace, command string) string {
-	r.Helper()
-	out, err := ns.Command(r.Context(), "sh", "-c", command).CombinedOutput()
-	if err != nil {
-		r.Fatalf("%s in %s: %v\n%s", command, ns.Name(), err, out)
-	}
-	return string(out)
-}
 
 const cniPort = 5432
 
@@ -193,7 +98,7 @@ func dial(from *lab.Namespace, source, to netip.Addr, within time.Duration) bool
 // reaches expects that connections are made to all addresses, or to none.
 func (r *engine) reaches(what string, from *lab.Namespace, to []netip.Addr, want bool) {
 	r.Helper()
-	within := patience
+	within := process.Endurance
 	if !want {
 		within = 300 * time.Millisecond
 	}
@@ -255,8 +160,9 @@ func code(err error) uint {
 
 // A runtime attaches pods by the list that the daemon writes.
 func TestCNI(t *testing.T) {
-	r := newEngine(t)
-	ctx, node := t.Context(), r.n.lab.Node("n1")
+	n := up(t, oneNode, cniSpec)
+	r := n.engine("n1", cniSpec+cniPod)
+	ctx, node := t.Context(), n.Node("n1")
 	if err := r.Status(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +181,7 @@ func TestCNI(t *testing.T) {
 		if got := r.add(p.pod); fmt.Sprint(got) != fmt.Sprint(p.to) {
 			t.Fatalf("%s got %v", p.pod.Name, got)
 		}
-		rules := r.n.ruleset("n1")
+		rules := n.sh("n1", "nft list ruleset")
 		r.serve(p.pod) // from now on there is somebody to answer
 		for _, a := range p.to {
 			if !strings.Contains(rules, a.String()) {
@@ -294,21 +200,21 @@ func TestCNI(t *testing.T) {
 	}
 
 	t.Run("spoofing", func(t *testing.T) {
-		own := r.in(prober.Sandbox, "cat /sys/class/net/eth0/address")
-		r.in(prober.Sandbox, "ip addr add 10.244.1.99/24 dev eth0")
+		own := in(t, prober.Sandbox, "cat /sys/class/net/eth0/address")
+		in(t, prober.Sandbox, "ip addr add 10.244.1.99/24 dev eth0")
 		if dial(prober.Sandbox, netip.MustParseAddr("10.244.1.99"), openTo[0], 300*time.Millisecond) {
 			t.Error("it speaks with an address that it was not given")
 		}
-		r.in(prober.Sandbox, "ip addr del 10.244.1.99/24 dev eth0; ip link set eth0 address 02:00:00:00:00:99")
+		in(t, prober.Sandbox, "ip addr del 10.244.1.99/24 dev eth0; ip link set eth0 address 02:00:00:00:00:99")
 		if dial(prober.Sandbox, netip.Addr{}, openTo[0], 300*time.Millisecond) {
 			t.Error("it speaks with a MAC that it was not given")
 		}
-		r.in(prober.Sandbox, "ip link set eth0 address "+strings.TrimSpace(own))
+		in(t, prober.Sandbox, "ip link set eth0 address "+strings.TrimSpace(own))
 		r.reaches("with its own", prober.Sandbox, openTo[:1], true)
 	})
 
 	t.Run("without the daemon", func(t *testing.T) {
-		r.kill()
+		r.Kill()
 		if err := r.Status(ctx); code(err) != types.ErrPluginNotAvailable {
 			t.Errorf("status: %v", err)
 		}
@@ -321,7 +227,7 @@ func TestCNI(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if links := r.in(late.Sandbox, "ls /sys/class/net"); strings.Contains(links, "eth0") {
+		if links := in(t, late.Sandbox, "ls /sys/class/net"); strings.Contains(links, "eth0") {
 			t.Errorf("it has %s", links)
 		}
 		if err := r.Check(ctx, closed); code(err) != types.ErrTryAgainLater {
@@ -331,20 +237,20 @@ func TestCNI(t *testing.T) {
 		if err := r.Del(ctx, open); err != nil {
 			t.Error(err)
 		}
-		r.start()
-		r.ready()
+		r.Start()
+		r.Ready()
 		if err := r.Check(ctx, closed); err != nil {
 			t.Errorf("after the restart: %v", err)
 		}
-		if rules := r.n.ruleset("n1"); !strings.Contains(rules, openTo[0].String()) {
+		if rules := n.sh("n1", "nft list ruleset"); !strings.Contains(rules, openTo[0].String()) {
 			t.Errorf("the pod that ended is not known: the test shows nothing\n%s", rules)
 		}
 		if err := r.GC(ctx, prober, closed); err != nil {
 			t.Error(err)
 		}
-		for begin := time.Now(); strings.Contains(r.n.ruleset("n1"), openTo[0].String()); r.pause() {
-			if time.Since(begin) > endurance {
-				t.Fatalf("GC leaves it\n%s", r.n.ruleset("n1"))
+		for begin := time.Now(); strings.Contains(n.sh("n1", "nft list ruleset"), openTo[0].String()); r.Pause() {
+			if time.Since(begin) > process.Endurance {
+				t.Fatalf("GC leaves it\n%s", n.sh("n1", "nft list ruleset"))
 			}
 		}
 		if err := errors.Join(r.Check(ctx, closed), r.Check(ctx, prober)); err != nil {
@@ -357,12 +263,12 @@ func TestCNI(t *testing.T) {
 	}
 
 	t.Run("check", func(t *testing.T) {
-		r.kill()
-		if err := os.Remove(filepath.Join(r.n.dir, "n1", "attachments.json")); err != nil {
+		r.Kill()
+		if err := os.Remove(filepath.Join(n.stateDir("n1"), "attachments.json")); err != nil {
 			t.Fatal(err)
 		}
-		r.start()
-		r.ready()
+		r.Start()
+		r.Ready()
 		if err := r.Check(ctx, closed); code(err) != types.ErrUnknownContainer {
 			t.Errorf("check: %v", err)
 		}
@@ -375,12 +281,12 @@ func TestCNI(t *testing.T) {
 
 	// The pods lose their network with the bridge.
 	t.Run("held", func(t *testing.T) {
-		r.in(node, r.argv[0]+" destroy --auto-approve --state-dir "+filepath.Join(r.n.dir, "n1"))
+		in(t, node, n.polder+" destroy --auto-approve --state-dir "+n.stateDir("n1"))
 		r.awaitList(false)
 		if err := r.Status(ctx); code(err) != types.ErrPluginNotAvailable {
 			t.Errorf("status: %v", err)
 		}
-		r.in(node, r.argv[0]+" apply --auto-approve --state-dir "+filepath.Join(r.n.dir, "n1"))
+		in(t, node, n.polder+" apply --auto-approve --state-dir "+n.stateDir("n1"))
 		r.awaitList(true)
 		if err := r.Status(ctx); err != nil {
 			t.Error(err)
