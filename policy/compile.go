@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -43,8 +42,8 @@ type Compiled struct {
 	Table nft.Table
 	// Via are tables to go through on the way there from what is in force.
 	Via []nft.Table
-	// Counters say what the table's named counters count, by name.
-	Counters map[string]Counter
+	// Counters says what the table's named counters count, by name.
+	Counters func() map[string]Counter
 	// Isolated are the addresses of this node's endpoints that a policy selects
 	// for any direction.
 	Isolated spec.PerFamily[[]netip.Addr]
@@ -59,13 +58,14 @@ type compiler struct {
 	suffix map[string]string // of living sets, by their name without it
 	piece  *piece            // that is being made
 
-	// What the pieces come to, by name.
-	chains map[string]nft.Chain
-	sets   map[string]nft.Set    // with a name of their content
-	living map[string]*livingSet // by name without suffix
-	out    map[string]Counter
-	uses   []use
-	table  nft.Table
+	// What the pieces come to.
+	pieces   []*piece
+	chains   stock[nft.Chain]
+	sets     stock[nft.Set]    // with a name of their content
+	living   stock[*livingSet] // by name without suffix
+	counters stock[namedCounter]
+	table    nft.Table
+	round    uint64
 
 	isolated spec.PerFamily[[]netip.Addr]
 }
@@ -114,14 +114,14 @@ type stage struct {
 // the living sets' names.
 func newCompiler(x *Index) *compiler {
 	x.round++
-	last := x.now // about as large as what is made now
-	if last == nil {
-		last = &compiler{}
-	}
+	return &compiler{x: x, m: x.m, host: x.host, suffix: x.suffix, piece: &piece{}, round: x.round}
+}
+
+// nothing is what has no pieces.
+func nothing() *compiler {
 	return &compiler{
-		x: x, m: x.m, host: x.host, suffix: x.suffix, piece: &piece{},
-		chains: make(map[string]nft.Chain, len(last.chains)), sets: make(map[string]nft.Set, len(last.sets)),
-		living: make(map[string]*livingSet, len(last.living)), out: make(map[string]Counter, len(last.out)), uses: make([]use, 0, len(last.uses)),
+		chains: stock[nft.Chain]{chainKind, nil, map[string]int{}}, sets: stock[nft.Set]{setKind, nil, map[string]int{}},
+		living: stock[*livingSet]{livingKind, nil, map[string]int{}}, counters: stock[namedCounter]{counterKind, nil, map[string]int{}},
 	}
 }
 
@@ -385,6 +385,3 @@ func (c *compiler) drop(r drop.Reason) nft.Statement {
 	c.counter(Counter{Drop: r})
 	return r.Do()
 }
-
-// setNames are the names of the living sets, without suffixes, in order.
-func (c *compiler) setNames() []string { return slices.Sorted(maps.Keys(c.living)) }

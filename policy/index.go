@@ -415,12 +415,14 @@ func (x *Index) settle() *compiler {
 	if x.now == nil || x.dirty {
 		c := newCompiler(x)
 		c.base()
-		c.gather(c.piece)
-		c.piece = nil
-		c.dropUnused()
+		last := x.now
+		if last == nil {
+			last = nothing()
+		}
+		c.together(last)
 		x.forget()
-		for name, s := range c.living {
-			if x.living[name] == nil {
+		for _, s := range c.living.list {
+			if x.living[s.name] == nil {
 				x.enlist(s)
 			}
 		}

@@ -284,7 +284,8 @@ func asRead(t nft.Table) nft.Table {
 // plainly holds an index to what the model says of each endpoint.
 func plainly(t *rapid.T, m *Model, x *Index) {
 	t.Helper()
-	for name, s := range x.now.living {
+	for _, s := range x.now.living.list {
+		name := s.name
 		var want []nft.Element
 		for _, e := range m.spec.Endpoints {
 			if slices.ContainsFunc(s.scopes, func(one scope) bool { return m.within(one, e) }) {
@@ -346,5 +347,6 @@ func TestIndexForgets(t *testing.T) {
 func (x *Index) sizes() string {
 	return fmt.Sprint(len(x.declared), len(x.m.namespaces), len(x.endpoints), len(x.owners), len(x.identities), len(x.inNamespace), len(x.withLabel),
 		len(x.withPort), len(x.own), len(x.identified), len(x.policies), len(x.serials), len(x.subjects), len(x.hostPolicies),
-		len(x.living), len(x.scopes), len(x.touched), len(x.pieces), len(x.suffix), len(x.now.chains), len(x.now.sets), len(x.now.out))
+		len(x.living), len(x.scopes), len(x.touched), len(x.pieces), len(x.suffix), len(x.now.pieces),
+		len(x.now.chains.by), len(x.now.sets.by), len(x.now.living.by), len(x.now.counters.by))
 }

@@ -74,7 +74,7 @@ func (x *Index) Compile(live nft.Table) Compiled {
 // give notes what is given.
 func (x *Index) give(c *compiler, via []nft.Table) Compiled {
 	for _, m := range x.living {
-		if c.living[m.name] == nil {
+		if c.lives(m.name) == nil {
 			x.delist(m)
 			continue
 		}
@@ -83,7 +83,7 @@ func (x *Index) give(c *compiler, via []nft.Table) Compiled {
 	maps.DeleteFunc(x.suffix, func(name, _ string) bool { return x.living[name] == nil })
 	clear(x.touched)
 	x.given = c
-	return Compiled{Table: c.table, Via: via, Counters: c.out, Isolated: c.isolated}
+	return Compiled{Table: c.table, Via: via, Counters: c.counted, Isolated: c.isolated}
 }
 
 // changed says how the members of living sets differ from the table given last, by
@@ -91,7 +91,7 @@ func (x *Index) give(c *compiler, via []nft.Table) Compiled {
 func (x *Index) changed(c *compiler) map[string]members {
 	changed := map[string]members{}
 	for m := range x.touched {
-		if c.living[m.name] == nil || len(m.changed) == 0 {
+		if c.lives(m.name) == nil || len(m.changed) == 0 {
 			continue
 		}
 		added, removed := sides(m.changed)
@@ -110,7 +110,7 @@ func (x *Index) complete(c *compiler, changed map[string]members) {
 		sets := slices.Clone(c.table.Sets)
 		for name := range changed {
 			at, _ := slices.BinarySearchFunc(sets, name+x.suffix[name], func(s nft.Set, name string) int { return cmp.Compare(s.Name, name) })
-			sets[at].Elements = x.elements(c.living[name])
+			sets[at].Elements = x.elements(c.lives(name))
 		}
 		c.table.Sets = sets
 	}
@@ -260,14 +260,15 @@ type members struct{ added, removed []nft.Data }
 // names without suffix.
 func (c *compiler) changed(live nft.Table) map[string]members {
 	changed := map[string]members{}
-	for _, name := range c.setNames() {
-		have, there := live.Set(name + c.suffix[name])
+	for _, s := range c.living.list {
+		name := s.name + c.suffix[s.name]
+		have, there := live.Set(name)
 		if !there {
 			continue
 		}
-		want, _ := c.table.Set(name + c.suffix[name])
+		want, _ := c.table.Set(name)
 		if d := difference(want.Elements, have.Elements); len(d.added)+len(d.removed) > 0 {
-			changed[name] = d
+			changed[s.name] = d
 		}
 	}
 	return changed
@@ -299,7 +300,7 @@ func (c *compiler) inForce(live nft.Table) bool {
 	}
 	for _, want := range c.table.Sets {
 		have, ok := live.Set(want.Name)
-		if _, living := c.living[strings.TrimSuffix(want.Name, c.suffix[baseName(want.Name)])]; living {
+		if c.lives(strings.TrimSuffix(want.Name, c.suffix[baseName(want.Name)])) != nil {
 			continue
 		}
 		if !ok || !want.Equal(have) {
@@ -312,20 +313,13 @@ func (c *compiler) inForce(live nft.Table) bool {
 // within says that what was compiled earlier has all of it, but for the members of
 // living sets.
 func (c *compiler) within(o *compiler) bool {
-	if c == o {
-		return true
-	}
-	for name, want := range c.chains {
-		if have, ok := o.chains[name]; !ok || !want.Equal(have) {
-			return false
-		}
-	}
-	for name := range c.sets {
-		if _, ok := o.sets[name]; !ok { // they are named by their content
-			return false
-		}
-	}
-	return true
+	return c == o || c.chains.within(o.chains) && c.sets.within(o.sets)
+}
+
+// lives is the living set of a name without a suffix, nil if there is none.
+func (c *compiler) lives(name string) *livingSet {
+	s, _ := c.living.find(name)
+	return s
 }
 
 // baseName is a living set's name without its suffix.
@@ -348,9 +342,11 @@ func baseName(name string) string {
 func (c *compiler) harmless(changed map[string]members) bool {
 	actions := map[spec.Action]bool{}
 	directions := map[spec.Direction]bool{}
-	for _, u := range c.uses {
-		if _, ok := changed[u.set]; ok {
-			actions[u.action], directions[u.side.Direction] = true, true
+	for _, p := range c.pieces {
+		for _, u := range p.uses {
+			if _, ok := changed[u.set]; ok {
+				actions[u.action], directions[u.side.Direction] = true, true
+			}
 		}
 	}
 	switch {
@@ -363,7 +359,7 @@ func (c *compiler) harmless(changed map[string]members) bool {
 	addresses := map[int]map[nft.Data]bool{} // by length: the families do not meet
 	for name, d := range changed {
 		added, removed = added || len(d.added) > 0, removed || len(d.removed) > 0
-		n := addressLength(c.living[name])
+		n := addressLength(c.lives(name))
 		if addresses[n] == nil {
 			addresses[n] = map[nft.Data]bool{}
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -19,11 +20,12 @@ type piece struct {
 
 	chains   []nft.Chain
 	sets     []nft.Set
-	living   []*livingSet
+	living   []*livingSet // of its rules, and of those that are made of them
+	lookedUp []*livingSet // by the chains
 	counters []namedCounter
 	uses     []use
 	needs    []*piece
-	round    uint64 // the compilation that gathered it last
+	round    uint64 // the latest compilation that had a use for it
 }
 
 type namedCounter struct {
@@ -61,61 +63,70 @@ func (c *compiler) once(key pieceKey, create func(*piece)) *piece {
 		c.piece = p
 		create(p)
 		c.piece = outer
+		c.lookUps(p)
 		c.x.pieces[key] = p
 	}
 	c.piece.needs = append(c.piece.needs, p)
 	return p
 }
 
-// gather puts together what a piece comes to, with all that it needs.
-func (c *compiler) gather(p *piece) {
-	if p.round == c.x.round {
-		return
-	}
-	p.round = c.x.round
+// lookUps notes which living sets the chains of a piece look up. Rules that can
+// match nothing are in none of them.
+func (c *compiler) lookUps(p *piece) {
+	names := map[string]bool{}
 	for _, chain := range p.chains {
-		c.chains[chain.Name] = chain
-	}
-	for _, s := range p.sets {
-		c.sets[s.Name] = s
-	}
-	for _, s := range p.living {
-		c.living[s.name] = s
-	}
-	for _, n := range p.counters {
-		c.out[n.name] = n.Counter
-	}
-	c.uses = append(c.uses, p.uses...)
-	for _, n := range p.needs {
-		c.gather(n)
-	}
-}
-
-// dropUnused drops the living sets that no rule looks up: those of rules that can
-// match nothing.
-func (c *compiler) dropUnused() {
-	used := make(map[string]bool, len(c.living))
-	for _, u := range c.uses {
-		used[u.set] = true
-	}
-	unsure := false
-	for name := range c.living {
-		unsure = unsure || !used[name]
-	}
-	if !unsure {
-		return
-	}
-	clear(used)
-	for _, chain := range c.chains {
 		for _, r := range chain.Rules {
 			for _, e := range r.Exprs {
 				if l, ok := e.(nft.Lookup); ok {
-					used[l.Set] = true
+					names[l.Set] = true
 				}
 			}
 		}
 	}
-	maps.DeleteFunc(c.living, func(name string, _ *livingSet) bool { return !used[name+c.suffix[name]] })
+	if len(names) == 0 {
+		return
+	}
+	for _, rules := range append(slices.Clip(p.needs), p) {
+		for _, s := range rules.living {
+			if names[s.name+c.suffix[s.name]] {
+				p.lookedUp = append(p.lookedUp, s)
+			}
+		}
+	}
+}
+
+// together puts together what the piece comes to, with all that it needs. It is what
+// was put together last, with the pieces that have come since and without those that
+// are gone.
+func (c *compiler) together(last *compiler) {
+	c.lookUps(c.piece)
+	var come, gone []*piece
+	var gather func(*piece)
+	gather = func(p *piece) {
+		if p.round == c.round {
+			return
+		}
+		if p.round != last.round || last.round == 0 {
+			come = append(come, p)
+		}
+		p.round = c.round
+		c.pieces = append(c.pieces, p)
+		for _, n := range p.needs {
+			gather(n)
+		}
+	}
+	c.pieces = make([]*piece, 0, len(last.pieces))
+	gather(c.piece)
+	for _, p := range last.pieces {
+		if p.round != c.round {
+			gone = append(gone, p)
+		}
+	}
+	c.chains = last.chains.changed(come, gone, func(p *piece) []nft.Chain { return p.chains })
+	c.sets = last.sets.changed(come, gone, func(p *piece) []nft.Set { return p.sets })
+	c.living = last.living.changed(come, gone, func(p *piece) []*livingSet { return p.lookedUp })
+	c.counters = last.counters.changed(come, gone, func(p *piece) []namedCounter { return p.counters })
+	c.piece = nil
 }
 
 // forget forgets the pieces that were not gathered by the last compilation.
@@ -142,22 +153,30 @@ func (x *Index) outdate(names map[string]bool) {
 // finished is the table. What has not changed since the table given last is shared
 // with it.
 func (c *compiler) finished() nft.Table {
-	t := nft.Table{Family: nft.INet, Name: nft.TableName, Counters: slices.Sorted(maps.Keys(c.out))}
-	for _, name := range slices.Sorted(maps.Keys(c.chains)) {
-		t.Chains = append(t.Chains, c.chains[name])
+	t := nft.Table{
+		Family: nft.INet, Name: nft.TableName, Chains: c.chains.list, Counters: make([]string, len(c.counters.list)),
+		Sets: make([]nft.Set, 0, len(c.sets.list)+len(c.living.list)),
 	}
-	sets := make(map[string]nft.Set, len(c.sets)+len(c.living))
-	maps.Copy(sets, c.sets)
-	for name, s := range c.living {
-		full := name + c.suffix[name]
-		set := nft.Set{Name: full, Key: s.key}
+	for i, n := range c.counters.list {
+		t.Counters[i] = n.name
+	}
+	t.Sets = append(t.Sets, c.sets.list...)
+	for _, s := range c.living.list {
+		set := nft.Set{Name: s.name + c.suffix[s.name], Key: s.key}
 		if elements := c.x.elements(s); len(elements) > 0 {
 			set.Elements = elements
 		}
-		sets[full] = set
+		t.Sets = append(t.Sets, set)
 	}
-	for _, name := range slices.Sorted(maps.Keys(sets)) {
-		t.Sets = append(t.Sets, sets[name])
-	}
+	slices.SortFunc(t.Sets, func(a, b nft.Set) int { return cmp.Compare(a.Name, b.Name) })
 	return t
+}
+
+// counted says what the counters count, by name.
+func (c *compiler) counted() map[string]Counter {
+	counted := make(map[string]Counter, len(c.counters.list))
+	for _, n := range c.counters.list {
+		counted[n.name] = n.Counter
+	}
+	return counted
 }

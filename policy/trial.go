@@ -26,7 +26,7 @@ func Trials(m *Model, host Host) []Trial {
 			for _, s := range c.sides(p) {
 				c.named("trial", append(rules(c.policy(s, p, nft.Return)), c.otherwise(s, stage{t.Tier, []*spec.Policy{p}}, nft.Return)...))
 			}
-			if c.gather(c.piece); len(c.chains) > 0 {
+			if c.together(nothing()); len(c.chains.list) > 0 {
 				list = append(list, Trial{p, c.finished()})
 			}
 		}

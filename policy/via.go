@@ -46,7 +46,7 @@ func (c *compiler) via(live nft.Table, changed map[string]members) ([]nft.Table,
 	before := after
 	before.Sets = slices.Clone(after.Sets)
 	for i, s := range before.Sets {
-		if base := baseName(s.Name); c.living[base] != nil && s.Name == base+c.suffix[base] {
+		if base := baseName(s.Name); c.lives(base) != nil && s.Name == base+c.suffix[base] {
 			if have, there := live.Set(s.Name); there {
 				before.Sets[i].Elements = have.Elements
 			}
@@ -61,7 +61,7 @@ func lone(c *compiler, changed map[string]members) (map[nft.Data]bool, bool) {
 	own := map[nft.Data]bool{}
 	count := map[int]int{}
 	for name, d := range changed {
-		n := addressLength(c.living[name])
+		n := addressLength(c.lives(name))
 		for _, k := range slices.Concat(d.added, d.removed) {
 			if a := k[:min(n, len(k))]; !own[a] {
 				own[a] = true

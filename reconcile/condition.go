@@ -25,9 +25,9 @@ type Condition struct {
 	Conflicts []change.Conflict
 	Warnings  []string
 	Counters  Counters
-	// Policies say what the counters of the policies count, by their names in the
-	// kernel. It is not to be changed.
-	Policies map[string]policy.Counter
+	// Policies says what the counters of the policies count, by their names in the
+	// kernel. Whoever asks pays for it. It is nil before anything was compiled.
+	Policies func() map[string]policy.Counter
 	// Pods is the network that containers may be attached to; nil: there is none, or
 	// it is not in sync.
 	Pods *PodNetwork

@@ -157,9 +157,9 @@ type view struct {
 	// policyHost is what the model was compiled with.
 	policyHost policy.Host
 	wanted     *wanted
-	// counters say what the named counters of wanted count. Where the files
+	// counters says what the named counters of wanted count. Where the files
 	// changed and the ruleset did not, their lines may have.
-	counters map[string]policy.Counter
+	counters func() map[string]policy.Counter
 	rules    nft.Ruleset // as observed, in generation gen
 	gen      nft.Generation
 	memory   memory

@@ -141,7 +141,7 @@ func (f firewall) polder(name string) variant {
 		name: name, family: f.family,
 		rules: func(at site) error { return commit(f.compile(at).Table) },
 		decided: func(at site) error {
-			for name, c := range f.compile(at).Counters {
+			for name, c := range f.compile(at).Counters() {
 				if c.Policy != nil && c.Policy.Name == "b" && c.Rule == len(f.rules) {
 					return counted(name)
 				}

@@ -22,7 +22,7 @@ func BenchmarkScrape(b *testing.B) {
 				known[name] = policy.Counter{Policy: &spec.Policy{Kind: spec.KindPolicy, Name: name, Tier: "default"}, Direction: spec.Ingress, Rule: 1, Action: spec.Allow}
 				values[name] = nft.CounterValue{Packets: uint64(i), Bytes: uint64(i)}
 			}
-			handler := New(&fake{condition: reconcile.Condition{Policies: known}}, counts{values: values}, "v1").Handler()
+			handler := New(&fake{condition: reconcile.Condition{Policies: func() map[string]policy.Counter { return known }}}, counts{values: values}, "v1").Handler()
 			for b.Loop() {
 				handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 			}

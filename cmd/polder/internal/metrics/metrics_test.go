@@ -61,12 +61,14 @@ func troubled() reconcile.Condition {
 			Seen:   reconcile.Notifications{RTNetlink: 80, NFTables: 90}, Relevant: reconcile.Notifications{RTNetlink: 8, NFTables: 9},
 			Lost: 10, Specs: 11, Rejected: 12, RoundTime: 1500 * time.Millisecond,
 		},
-		Policies: map[string]policy.Counter{
-			"c_db":                 {Policy: &spec.Policy{Kind: spec.KindPolicy, Name: "db", Tier: "platform"}, Direction: spec.Ingress, Rule: 2, Action: spec.Deny},
-			"c_default":            {Tier: &spec.Tier{Name: "default"}, Direction: spec.Egress, Action: spec.Pass},
-			"policy_no_connection": {Drop: drop.NoConnection},
+		Policies: func() map[string]policy.Counter {
+			return map[string]policy.Counter{
+				"c_db":                 {Policy: &spec.Policy{Kind: spec.KindPolicy, Name: "db", Tier: "platform"}, Direction: spec.Ingress, Rule: 2, Action: spec.Deny},
+				"c_default":            {Tier: &spec.Tier{Name: "default"}, Direction: spec.Egress, Action: spec.Pass},
+				"policy_no_connection": {Drop: drop.NoConnection},
 
-			"c_coming": {Tier: &spec.Tier{Name: "coming"}, Direction: spec.Egress, Action: spec.Deny},
+				"c_coming": {Tier: &spec.Tier{Name: "coming"}, Direction: spec.Egress, Action: spec.Deny},
+			}
 		},
 	}
 }

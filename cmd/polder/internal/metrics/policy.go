@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/poldernet/polder/nft"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/policy/drop"
 )
 
@@ -72,7 +73,10 @@ func (p *policies) Collect(values chan<- prometheus.Metric) {
 			put(droppedPackets, droppedBytes, v, string(r))
 		}
 	}
-	known := p.daemon.Condition().Policies
+	var known map[string]policy.Counter
+	if all := p.daemon.Condition().Policies; all != nil {
+		known = all()
+	}
 	for name, v := range counted {
 		c, ok := known[name]
 		if !ok || c.Drop != "" {
