@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net/netip"
@@ -176,8 +177,20 @@ func (c *compiler) content(prefix string, s nft.Set) string {
 
 // contentName is a name by what a set or map holds.
 func contentName(prefix string, s nft.Set) string {
-	s.Name = ""
-	return prefix + "-" + hash(fmt.Sprintf("%q", s))
+	b := make([]byte, 0, 64*(1+len(s.Elements)))
+	add := func(text string) { b = append(binary.AppendUvarint(b, uint64(len(text))), text...) }
+	b = binary.AppendUvarint(b, uint64(len(s.Key)))
+	for _, t := range s.Key {
+		add(string(t))
+	}
+	add(fmt.Sprint(s.Interval, s.Verdicts))
+	for _, e := range s.Elements {
+		add(string(e.Key))
+		add(string(e.To))
+		b = binary.AppendVarint(b, int64(e.Verdict.Kind))
+		add(e.Verdict.Chain)
+	}
+	return prefix + "-" + hash(string(b))
 }
 
 // hash is short, and long enough: two of a million names collide with a
