@@ -35,10 +35,14 @@ func Diff(desired, observed Ruleset) *Plan {
 		}
 	}
 	p := &Plan{before: observed, tell: d.told}
+	swap := d.swap.steps()
+	if d.joined(swap) {
+		swap, d.prepare = append(slices.Clip(d.prepare), swap...), nil
+	}
 	p.Prepare.transactions = pack(d.prepare)
 	p.Switch.transactions = pack(d.extend)
-	if len(d.swap) > 0 {
-		p.Switch.transactions = append(p.Switch.transactions, d.swap.steps())
+	if len(swap) > 0 {
+		p.Switch.transactions = append(p.Switch.transactions, swap)
 	}
 	p.Switch.transactions = append(p.Switch.transactions, pack(d.wake)...)
 	p.Retire.transactions = pack(d.retire)
@@ -67,6 +71,28 @@ type differ struct {
 	wake   []step
 	retire []step
 	told   []func() []change.Change
+}
+
+// joined says that what is prepared can be made by the transaction that switches to
+// it: only the rules that it brings lead there, which packets that are on their way do
+// not run. Elements that a map gets would lead them there; and where sets hold ranges,
+// a packet that runs the new rules may still see them without their elements
+// (nf_tables_commit calls nft_set_commit_update after the generation has begun).
+func (d *differ) joined(swap transaction) bool {
+	if len(swap) == 0 || len(d.extend) > 0 {
+		return false
+	}
+	for _, s := range swap {
+		if o, ok := s.op.(addElements); ok && o.set.Verdicts {
+			return false
+		}
+	}
+	for _, s := range d.prepare {
+		if o, ok := s.op.(addElements); ok && o.set.Interval {
+			return false
+		}
+	}
+	return len(pack(append(slices.Clip(d.prepare), swap...))) == 1
 }
 
 // tell leaves a difference for display to be described when somebody asks.
@@ -115,6 +141,9 @@ type replaced struct {
 // touches says that a chain's rules refer to something that is replaced, so
 // that they have to go before and come back after.
 func (r replaced) touches(c Chain) bool {
+	if len(r.sets)+len(r.chains) == 0 {
+		return false
+	}
 	for _, rule := range c.Rules {
 		for _, e := range rule.Exprs {
 			switch e := e.(type) {

@@ -20,7 +20,9 @@ import (
 //   - Prepare makes what nothing refers to yet: new sets and regular chains,
 //     filled.
 //   - Switch adds members to living sets, and then, in one transaction, changes
-//     rules, base chains and the elements of verdict maps.
+//     rules, base chains and the elements of verdict maps. What was to be prepared
+//     is made in that one as well, where only new rules lead there (see
+//     differ.joined): a packet runs all of these or none.
 //   - Retire removes what nothing uses any more, and members of living sets. Where
 //     chains or maps are among it, no packet that runs the old rules is on its
 //     way any more: elements of a map that is deleted stop matching at once, and

@@ -16,11 +16,11 @@ import (
 )
 
 // version is one of two tables that both drop what is sent to the loopback
-// address, in different words: the verdict map leads to another chain, which
-// asks a set with another meaning. A packet that sees a mixture of both gets to
+// address, in different words: the verdict map leads to another chain, or is another
+// map that does, and the chain asks a set with another meaning. A packet that sees a mixture of both gets to
 // a rule that counts it as wrong: the old set may say what the new rules take
 // for the opposite, and a chain that is pointed to too early has no rules yet.
-func version(k int) Table {
+func version(dispatch string, k int) Table {
 	local := Addr(netip.MustParseAddr("127.0.0.1"))
 	chain, set := fmt.Sprintf("work-%d", k), fmt.Sprintf("set-%d", k)
 	right, wrong := Do(CounterRef{"right"}, Drop), Do(CounterRef{"wrong"})
@@ -33,13 +33,13 @@ func version(k int) Table {
 		Family: INet, Name: TableName,
 		Counters: []string{"right", "wrong"},
 		Sets: []Set{
-			{Name: "dispatch", Key: []Type{TypeIPv4Addr}, Verdicts: true, Elements: []Element{local.Maps(Jump(chain))}},
+			{Name: dispatch, Key: []Type{TypeIPv4Addr}, Verdicts: true, Elements: []Element{local.Maps(Jump(chain))}},
 			{Name: set, Key: []Type{TypeIPv4Addr}, Elements: members},
 		},
 		Chains: []Chain{
 			{Name: chain, Rules: rules},
 			{Name: "output", Base: &Base{"filter", "output", PriorityFilter, PolicyAccept}, Rules: []Rule{
-				NewRule("", Daddr(spec.IPv4).VMap("dispatch")),
+				NewRule("", Daddr(spec.IPv4).VMap(dispatch)),
 				NewRule("", wrong),
 			}},
 		},
@@ -49,10 +49,20 @@ func version(k int) Table {
 // While one thread sends as fast as it can, another goes from one version to
 // the other and back. No packet is judged by a mixture.
 func TestNoPacketSeesHalfAChange(t *testing.T) {
+	for name, maps := range map[string][2]string{
+		"a map that changes": {"dispatch", "dispatch"},
+		"another map":        {"dispatch-0", "dispatch-1"}, // it comes with the rules that look it up
+	} {
+		t.Run(name, func(t *testing.T) { noPacketSeesHalfAChange(t, maps) })
+	}
+}
+
+func noPacketSeesHalfAChange(t *testing.T, maps [2]string) {
+	t.Helper()
 	k := newKernel(t)
 	k.nft("list ruleset") // or skip
 	k.sh("ip link set lo up")
-	k.apply(version(0))
+	k.apply(version(maps[0], 0))
 	stop, sent := k.flood()
 	duration := 2 * time.Second
 	if testing.Short() {
@@ -61,7 +71,12 @@ func TestNoPacketSeesHalfAChange(t *testing.T) {
 	commits := 0
 	for end := time.Now().Add(duration); time.Now().Before(end); commits++ {
 		observed, gen := k.read()
-		if _, err := k.w.Commit(context.Background(), Diff(Ruleset{version((commits + 1) % 2)}, observed), gen); err != nil {
+		next := (commits + 1) % 2
+		plan := Diff(Ruleset{version(maps[next], next)}, observed)
+		if joined := len(plan.Prepare.transactions) == 0; joined != (maps[0] != maps[1]) {
+			t.Fatalf("made before the switch or by it:\n%s", plan)
+		}
+		if _, err := k.w.Commit(context.Background(), plan, gen); err != nil {
 			t.Fatal(err)
 		}
 	}
