@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -122,11 +121,12 @@ func (k *kernel) refill(id TableID, c Chain, gen Generation) error {
 	for _, r := range c.Rules {
 		tx = append(tx, step{id, addRule{c.Name, r}})
 	}
-	cm := commit{Writer: k.w, gen: gen}
-	if err := cm.queue(tx); err != nil {
-		return errors.Join(err, cm.discard())
+	m, err := encode(tx)
+	if err != nil {
+		return err
 	}
-	return k.w.conn.FlushWithGenID(uint32(gen))
+	m.guard(gen)
+	return k.w.send(tx, m)
 }
 
 // alterations are copies of an expression with another value in one field.

@@ -56,7 +56,7 @@ func (s *socket) request(kind int, family Family, flags netlink.HeaderFlags, eac
 	}
 	var failure error
 	for done := false; !done; {
-		b, err := s.receive()
+		b, err := s.receive(true)
 		if err != nil {
 			return false, err
 		}
@@ -96,8 +96,26 @@ func status(data []byte) error {
 	return nil
 }
 
-// receive receives one datagram.
-func (s *socket) receive() ([]byte, error) {
+// send sends a datagram.
+func (s *socket) send(b []byte) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	err = raw.Write(func(fd uintptr) bool {
+		for {
+			failure = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+			if !errors.Is(failure, unix.EINTR) {
+				return !errors.Is(failure, unix.EAGAIN)
+			}
+		}
+	})
+	return errors.Join(err, failure)
+}
+
+// receive receives one datagram. It waits for it, or gives nil where there is none.
+func (s *socket) receive(wait bool) ([]byte, error) {
 	if s.buf == nil {
 		s.buf = make([]byte, receiveBuffer)
 	}
@@ -112,13 +130,15 @@ func (s *socket) receive() ([]byte, error) {
 			// MSG_TRUNC as an input asks for the datagram's true length.
 			n, _, failure = unix.Recvfrom(int(fd), s.buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 			if !errors.Is(failure, unix.EINTR) {
-				return !errors.Is(failure, unix.EAGAIN)
+				return !wait || !errors.Is(failure, unix.EAGAIN)
 			}
 		}
 	})
 	switch {
 	case err != nil:
 		return nil, err
+	case !wait && errors.Is(failure, unix.EAGAIN):
+		return nil, nil
 	case failure != nil:
 		return nil, failure
 	case n > len(s.buf):

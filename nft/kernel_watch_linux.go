@@ -130,7 +130,7 @@ func (w *watch) next() (Commit, error) {
 		if c, ok := w.take(); ok {
 			return c, nil
 		}
-		b, err := w.receive()
+		b, err := w.receive(true)
 		if errors.Is(err, unix.ENOBUFS) {
 			err = ErrLost
 		}

@@ -1,11 +1,12 @@
 package nft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -14,28 +15,31 @@ import (
 // It keeps one socket: the kernel makes the closing of a socket that deleted
 // something wait for an RCU grace period, 15 ms.
 type Writer struct {
-	conn   *nftables.Conn
+	socket socket
+	room   int // bytes that are known to fit into what is sent at once
 	reader *Reader
 	wait   func() // for packets that are on their way
 }
 
 // OpenWriter opens netlink sockets in the network namespace of the calling
-// thread. It is to be called early: github.com/google/nftables cannot use a
-// file descriptor beyond 1023 (it calls pselect).
+// thread.
 func OpenWriter() (*Writer, error) {
 	reader, err := OpenReader()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := nftables.New(nftables.AsLasting())
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), reader.Close())
 	}
-	return &Writer{conn, reader, waitForPackets}, nil
+	if err := conn.SetOption(netlink.CapAcknowledge, true); err != nil { // errors without what they are about
+		return nil, errors.Join(fmt.Errorf("opening a netfilter netlink socket: %w", err), conn.Close(), reader.Close())
+	}
+	return &Writer{socket: socket{conn: conn}, reader: reader, wait: waitForPackets}, nil
 }
 
 // Close closes the sockets.
-func (w *Writer) Close() error { return errors.Join(w.conn.CloseLasting(), w.reader.Close()) }
+func (w *Writer) Close() error { return errors.Join(w.socket.conn.Close(), w.reader.Close()) }
 
 // Commit carries a plan out. The kernel refuses every transaction if somebody
 // else's commit came after gen, the generation in which the plan's observed
@@ -69,11 +73,12 @@ func (w *Writer) Try(ctx context.Context, t Table) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := commit{Writer: w}
-	if err := c.queue(trial(t)); err != nil {
-		return errors.Join(err, c.discard())
+	tx := trial(t)
+	m, err := encode(tx)
+	if err != nil {
+		return err
 	}
-	return w.conn.Flush()
+	return w.send(tx, m)
 }
 
 // membarrierGlobal is MEMBARRIER_CMD_GLOBAL, <linux/membarrier.h>.
@@ -103,22 +108,24 @@ type commit struct {
 const maxTries = 200
 
 func (c *commit) transaction(ctx context.Context, tx transaction) error {
+	// The batch is ready before the guard is renewed: the shorter the time from the
+	// one to the other, the rarer somebody comes between.
+	m, err := encode(tx)
+	if err != nil {
+		return err
+	}
 	stale := false
 	for range maxTries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// The batch is ready before the guard is renewed: the shorter the time
-		// from the one to the other, the rarer somebody comes between.
-		if err := c.queue(tx); err != nil {
-			return errors.Join(err, c.discard())
-		}
 		if stale {
 			if err := c.renew(ctx); err != nil {
-				return errors.Join(err, c.discard())
+				return err
 			}
 		}
-		err := c.conn.FlushWithGenID(uint32(c.gen))
+		m.guard(c.gen)
+		err := c.send(tx, m)
 		if err == nil {
 			c.gen = c.gen.next()
 			return nil
@@ -181,79 +188,31 @@ func (c *commit) settle(ctx context.Context, failure error) error {
 	return nil
 }
 
-// discard empties the library's queue. It has no other way to do so than to
-// send it; the kernel refuses a batch of a generation that is not the present.
-func (c *commit) discard() error {
-	never := c.gen ^ 1<<31
-	if err := c.conn.FlushWithGenID(uint32(max(never, 1))); !errors.Is(err, unix.ERESTART) {
-		return err
-	}
-	return nil
-}
-
-// queue turns a transaction to messages. Every call that can fail is checked:
-// the library's Flush forgets errors of an empty queue.
-func (c *commit) queue(tx transaction) error {
-	for _, s := range tx {
-		t := &nftables.Table{Family: nftables.TableFamily(protos[s.table.Family]), Name: s.table.Name}
-		if err := c.send(t, s.op); err != nil {
-			return fmt.Errorf("%s: %w", s.op.text(s.table), err)
+// send has the kernel carry out a transaction. When sendto returns it has, or has not,
+// and its errors are there to be received: it answers nothing else.
+func (w *Writer) send(tx transaction, m batch) error {
+	if len(m.b) > w.room {
+		if err := w.socket.conn.SetWriteBuffer(2 * len(m.b)); err != nil {
+			return fmt.Errorf("room for a transaction of %d bytes: %w", len(m.b), err)
 		}
+		w.room = len(m.b)
 	}
-	return nil
-}
-
-func (w *Writer) send(t *nftables.Table, o op) error {
-	chain := func(name string) *nftables.Chain { return &nftables.Chain{Table: t, Name: name} }
-	switch o := o.(type) {
-	case addTable:
-		w.conn.AddTable(t)
-	case delTable:
-		w.conn.DelTable(t)
-	case addChain:
-		return w.addChain(t, o.name, o.base)
-	case setPolicy:
-		return w.addChain(t, o.name, &o.base)
-	case delChain:
-		w.conn.DelChain(chain(o.name))
-	case flushChain:
-		w.conn.FlushChain(chain(o.name))
-	case addRule:
-		r, err := encodeRule(o.rule)
-		if err != nil {
-			return err
+	failure := w.socket.send(m.b)
+	for {
+		b, err := w.socket.receive(false)
+		switch {
+		case errors.Is(err, unix.ENOBUFS): // there may be others
+		case err != nil || b == nil:
+			return cmp.Or(failure, err)
+		default:
+			err = messages(b, func(h messageHeader, data []byte) error {
+				err := status(data)
+				if n := int(h.sequence); err != nil && n > 0 && n <= len(m.steps) {
+					return fmt.Errorf("%s: %w", brief(tx[m.steps[n-1]]), err)
+				}
+				return err
+			})
 		}
-		r.Table, r.Chain = t, chain(o.chain)
-		w.conn.AddRule(r)
-	case addSet:
-		s, err := encodeSet(t, o.set)
-		if err != nil {
-			return err
-		}
-		return w.conn.AddSet(s, nil)
-	case delSet:
-		w.conn.DelSet(&nftables.Set{Table: t, Name: o.set.Name})
-	case addElements:
-		return w.conn.SetAddElements(&nftables.Set{Table: t, Name: o.set.Name}, encodeElements(o.set, o.elements))
-	case delElements:
-		return w.conn.SetDeleteElements(&nftables.Set{Table: t, Name: o.set.Name}, encodeElements(o.set, o.elements))
-	case addCounter:
-		w.conn.AddObj(encodeCounter(t, o.name))
-	case delObject:
-		w.conn.DeleteObject(&nftables.NamedObj{Table: t, Name: o.object.Name, Type: nftables.ObjType(o.object.Type)})
-	default:
-		return fmt.Errorf("operation %T has no message", o)
+		failure = cmp.Or(failure, err)
 	}
-	return nil
-}
-
-func (w *Writer) addChain(t *nftables.Table, name string, base *Base) error {
-	c := &nftables.Chain{Table: t, Name: name}
-	if base != nil {
-		if err := encodeBase(c, base); err != nil {
-			return err
-		}
-	}
-	w.conn.AddChain(c)
-	return nil
 }

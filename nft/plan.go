@@ -207,6 +207,12 @@ type step struct {
 	op    op
 }
 
+// brief is the beginning of an operation's text, with what it is about.
+func brief(s step) string {
+	words := strings.Fields(s.op.text(s.table))
+	return strings.Join(words[:min(len(words), 5)], " ")
+}
+
 // String is the transaction as an nft(8) script.
 func (tx transaction) String() string {
 	var b strings.Builder
