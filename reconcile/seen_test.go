@@ -62,7 +62,7 @@ func TestMarkedBeforeDropped(t *testing.T) {
 	if steps, err = through(nil, isolating).Steps(); err != nil || !nft.Diff(isolating, steps[len(steps)-1].Ruleset).Empty() {
 		t.Errorf("from nothing: %v", err)
 	}
-	if _, marks := spoof.Seen(steps[0].Ruleset); marks {
+	if _, marks := spoof.Seen(steps[0].Ruleset); marks && !hangs(steps[0].Ruleset) {
 		t.Errorf("from nothing it begins with\n%s", steps[0].Ruleset)
 	}
 }
