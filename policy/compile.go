@@ -64,7 +64,7 @@ type compiler struct {
 	chains   stock[nft.Chain]
 	sets     stock[nft.Set]    // with a name of their content
 	living   stock[*livingSet] // by name without suffix
-	counters stock[namedCounter]
+	counters stock[*namedCounter]
 	table    nft.Table
 	round    uint64
 
@@ -122,7 +122,7 @@ func newCompiler(x *Index) *compiler {
 func nothing() *compiler {
 	return &compiler{
 		chains: stock[nft.Chain]{chainKind, nil, map[string]int{}}, sets: stock[nft.Set]{setKind, nil, map[string]int{}},
-		living: stock[*livingSet]{livingKind, nil, map[string]int{}}, counters: stock[namedCounter]{counterKind, nil, map[string]int{}},
+		living: stock[*livingSet]{livingKind, nil, map[string]int{}}, counters: stock[*namedCounter]{counterKind, nil, map[string]int{}},
 	}
 }
 
@@ -148,11 +148,15 @@ func (c *compiler) dispatch(s side) (name string, isolated []nft.Element) {
 			}
 			judged[a] = true
 			verdicts = append(verdicts, nft.Addr(a).Maps(judge))
-			isolated = append(isolated, nft.Exact(nft.Addr(a)))
 		}
 	}
 	if len(verdicts) == 0 {
 		return "", nil
+	}
+	slices.SortFunc(verdicts, compareKeys)
+	isolated = make([]nft.Element, len(verdicts))
+	for i, e := range verdicts {
+		isolated[i] = nft.Exact(e.Key)
 	}
 	return c.content(s.prefix(), nft.Set{Key: []nft.Type{nft.AddrType(s.family)}, Verdicts: true, Elements: verdicts}), isolated
 }
@@ -169,8 +173,8 @@ func (c *compiler) judge(s side, stages []stage) nft.Verdict {
 // content makes a set or map under a name that is a hash of what it holds, and
 // is therefore never changed: who switches to other content switches names.
 func (c *compiler) content(prefix string, s nft.Set) string {
-	s.Name = contentName(prefix, s)
 	slices.SortFunc(s.Elements, compareKeys)
+	s.Name = contentName(prefix, s)
 	c.piece.sets = append(c.piece.sets, s)
 	return s.Name
 }
@@ -389,7 +393,7 @@ func (c *compiler) logged(comment string, n Counter, peers, services []match) ju
 // counter notes a counter and returns its name.
 func (c *compiler) counter(n Counter) string {
 	name := n.Name()
-	c.piece.counters = append(c.piece.counters, namedCounter{name, n})
+	c.piece.counters = append(c.piece.counters, &namedCounter{name, n})
 	return name
 }
 

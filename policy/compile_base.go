@@ -40,9 +40,13 @@ func (c *compiler) base() {
 		d.ingress, to = c.dispatch(side{Direction: spec.Ingress, family: f})
 		key := []nft.Type{nft.AddrType(f)}
 		if len(to) > 0 {
-			d.isolatedFor = c.content("isolated_ingress"+number(f), nft.Set{Key: key, Elements: sorted(to)})
+			d.isolatedFor = c.content("isolated_ingress"+number(f), nft.Set{Key: key, Elements: to})
 		}
-		if all := sorted(append(slices.Clip(from), to...)); len(all) > 0 {
+		all := from
+		if !slices.Equal(from, to) {
+			all = sorted(append(slices.Clip(from), to...))
+		}
+		if len(all) > 0 {
 			d.isolated = c.content("isolated"+number(f), nft.Set{Key: key, Elements: all})
 			isolates = true
 			for _, e := range all {

@@ -22,7 +22,7 @@ type piece struct {
 	sets     []nft.Set
 	living   []*livingSet // of its rules, and of those that are made of them
 	lookedUp []*livingSet // by the chains
-	counters []namedCounter
+	counters []*namedCounter
 	uses     []use
 	needs    []*piece
 	round    uint64 // the latest compilation that had a use for it
@@ -125,7 +125,7 @@ func (c *compiler) together(last *compiler) {
 	c.chains = last.chains.changed(come, gone, func(p *piece) []nft.Chain { return p.chains })
 	c.sets = last.sets.changed(come, gone, func(p *piece) []nft.Set { return p.sets })
 	c.living = last.living.changed(come, gone, func(p *piece) []*livingSet { return p.lookedUp })
-	c.counters = last.counters.changed(come, gone, func(p *piece) []namedCounter { return p.counters })
+	c.counters = last.counters.changed(come, gone, func(p *piece) []*namedCounter { return p.counters })
 	c.piece = nil
 }
 

@@ -19,7 +19,7 @@ var (
 	// These say by their names what they are.
 	setKind     = kind[nft.Set]{func(s nft.Set) string { return s.Name }, func(_, _ nft.Set) bool { return true }}
 	livingKind  = kind[*livingSet]{func(s *livingSet) string { return s.name }, func(_, _ *livingSet) bool { return true }}
-	counterKind = kind[namedCounter]{func(n namedCounter) string { return n.name }, func(a, b namedCounter) bool { return a == b }}
+	counterKind = kind[*namedCounter]{func(n *namedCounter) string { return n.name }, func(a, b *namedCounter) bool { return *a == *b }}
 )
 
 // stock are the objects of a kind that pieces come to, each of them once, in the order
