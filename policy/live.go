@@ -73,14 +73,19 @@ func (x *Index) Compile(live nft.Table) Compiled {
 
 // give notes what is given.
 func (x *Index) give(c *compiler, via []nft.Table) Compiled {
-	for _, m := range x.living {
-		if c.lives(m.name) == nil {
-			x.delist(m)
-			continue
+	if c != x.given { // else the sets have their names
+		for _, m := range x.living {
+			if c.lives(m.name) == nil {
+				x.delist(m)
+			} else {
+				m.given = m.name + x.suffix[m.name]
+			}
 		}
-		m.given, m.changed = m.name+x.suffix[m.name], nil
+		maps.DeleteFunc(x.suffix, func(name, _ string) bool { return x.living[name] == nil })
 	}
-	maps.DeleteFunc(x.suffix, func(name, _ string) bool { return x.living[name] == nil })
+	for m := range x.touched {
+		m.changed = nil
+	}
 	clear(x.touched)
 	x.given = c
 	return Compiled{Table: c.table, Via: via, Counters: c.counted, Isolated: c.isolated}

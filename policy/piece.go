@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -160,15 +159,16 @@ func (c *compiler) finished() nft.Table {
 	for i, n := range c.counters.list {
 		t.Counters[i] = n.name
 	}
-	t.Sets = append(t.Sets, c.sets.list...)
+	others := c.sets.list
 	for _, s := range c.living.list {
 		set := nft.Set{Name: s.name + c.suffix[s.name], Key: s.key}
 		if elements := c.x.elements(s); len(elements) > 0 {
 			set.Elements = elements
 		}
-		t.Sets = append(t.Sets, set)
+		at, _ := slices.BinarySearchFunc(others, set.Name, c.sets.compare)
+		t.Sets, others = append(append(t.Sets, others[:at]...), set), others[at:]
 	}
-	slices.SortFunc(t.Sets, func(a, b nft.Set) int { return cmp.Compare(a.Name, b.Name) })
+	t.Sets = append(t.Sets, others...)
 	return t
 }
 
