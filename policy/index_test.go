@@ -284,8 +284,16 @@ func asRead(t nft.Table) nft.Table {
 // plainly holds an index to what the model says of each endpoint.
 func plainly(t *rapid.T, m *Model, x *Index) {
 	t.Helper()
+	var chains []string
+	for _, c := range x.now.table.Chains {
+		chains = append(chains, c.Name)
+	}
+	used := lookedUpFrom(x.now.table, chains...)
 	for _, s := range x.now.living.list {
 		name := s.name
+		if !used[name+x.suffix[name]] {
+			t.Fatalf("no rule looks up %s of\n%s", name, x.now.table)
+		}
 		var want []nft.Element
 		for _, e := range m.spec.Endpoints {
 			if slices.ContainsFunc(s.scopes, func(one scope) bool { return m.within(one, e) }) {
