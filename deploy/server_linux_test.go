@@ -163,9 +163,9 @@ func TestRights(t *testing.T) {
 		true: `
 			list nodes; watch nodes; list pods; watch pods; list namespaces; watch namespaces
 			list networkpolicies.networking.k8s.io; watch networkpolicies.networking.k8s.io
-			patch nodes; patch nodes/status; create events; patch events`,
+			patch nodes/status; create events; patch events`,
 		false: `
-			get nodes; create nodes; update nodes; delete nodes; update nodes/status; get nodes/proxy; create nodes/proxy
+			get nodes; create nodes; update nodes; patch nodes; delete nodes; update nodes/status; get nodes/proxy; create nodes/proxy
 			get pods; create pods; update pods; patch pods; delete pods; deletecollection pods; patch pods/status; create pods/exec; get pods/log; create pods/eviction; create pods/binding
 			create namespaces; patch namespaces; delete namespaces
 			create networkpolicies.networking.k8s.io; update networkpolicies.networking.k8s.io; patch networkpolicies.networking.k8s.io; delete networkpolicies.networking.k8s.io
@@ -212,7 +212,7 @@ func TestOwnNode(t *testing.T) {
 	defer stop()
 	retry := time.NewTicker(50 * time.Millisecond)
 	defer retry.Stop()
-	for patch("n2", "", annotation) == nil {
+	for patch("n2", "status", annotation) == nil {
 		select {
 		case <-ctx.Done():
 			t.Fatal("it may write to another node")
@@ -220,15 +220,14 @@ func TestOwnNode(t *testing.T) {
 		}
 	}
 	for _, test := range []struct{ node, subresource, text, refused string }{
-		{"n1", "", annotation, ""},
-		{"n1", "status", `{"status": {"conditions": [{"type": "NetworkUnavailable", "status": "False", "reason": "PolderReady"}]}}`, ""},
-		{"n2", "", annotation, "its own node only"},
+		{"n1", "status", annotation, ""},
+		{"n1", "status", `{"status": {"conditions": [{"type": "NetworkUnavailable", "status": "False", "reason": "PolderIsUp"}]}}`, ""},
+		{"n2", "status", annotation, "its own node only"},
 		{"n2", "status", `{"status": {"conditions": [{"type": "NetworkUnavailable", "status": "True"}]}}`, "its own node only"},
-		{"n1", "", `{"metadata": {"labels": {"x": "y"}}}`, "annotations and conditions only"},
+		{"n1", "", annotation, `cannot patch resource "nodes"`},
+		{"n1", "", `{"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}`, `cannot patch resource "nodes"`},
 		{"n1", "status", `{"metadata": {"labels": {"x": "y"}}}`, "annotations and conditions only"},
-		{"n1", "", `{"metadata": {"finalizers": ["polder.test/x"]}}`, "annotations and conditions only"},
-		{"n1", "", `{"spec": {"unschedulable": true}}`, "annotations and conditions only"},
-		{"n1", "", `{"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}`, "annotations and conditions only"},
+		{"n1", "status", `{"metadata": {"finalizers": ["polder.test/x"]}}`, "annotations and conditions only"},
 		{"n1", "status", `{"status": {"conditions": [{"type": "Ready", "status": "True"}]}}`, "those of the kubelet"},
 		{"n1", "status", `{"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.2"}]}}`, "conditions only"},
 		{"n1", "status", `{"status": {"capacity": {"polder.test/x": "1"}}}`, "conditions only"},

@@ -15,7 +15,7 @@ type Desired struct {
 	Pods     []netip.Prefix             // the pod CIDRs
 	Bridge   string                     // name of the bridge; "": no pod network
 	VTEPs    spec.PerFamily[string]     // name by underlay family, "" where not used
-	Local    spec.PerFamily[netip.Addr] // the VTEPs' own addresses
+	Local    spec.PerFamily[netip.Addr] // what packets to peers come from, by underlay family
 	Underlay spec.PerFamily[string]     // interface by underlay family, "" where not used
 	Peers    []Peer                     // every other node, once for each pod family
 	Declared map[string]bool            // links that an endpoint of the spec attaches to the bridge
@@ -35,7 +35,32 @@ type Peer struct {
 // Leads says that an observed state holds the way to a peer.
 func (d *Desired) Leads(observed State, p Peer) bool {
 	key := RouteKey{Dst: p.Subnet, Metric: defaultMetric(spec.FamilyOf(p.Subnet.Addr()))}
-	return observed.Routes[key] == d.Routes[key] && observed.NextHops[p.NextHop] == d.NextHops[p.NextHop]
+	hop := d.NextHops[p.NextHop]
+	if observed.Routes[key] != d.Routes[key] || observed.NextHops[p.NextHop] != hop {
+		return false
+	}
+	if p.Direct {
+		return true
+	}
+	neighbour := NeighbourKey{hop.Link, hop.Gateway}
+	row := FDBKey{hop.Link, d.Neighbours[neighbour].MAC, p.Address}
+	return observed.Neighbours[neighbour] == d.Neighbours[neighbour] && observed.FDB[row] == d.FDB[row]
+}
+
+// Stands says that an observed state holds the node's own part of the pod network,
+// without the ways to peers.
+func (d *Desired) Stands(observed State) bool {
+	for name, want := range d.Links {
+		if have := observed.Links[name]; have.Type != want.Type || have.MAC != want.MAC || !have.Up {
+			return false
+		}
+	}
+	for key := range d.Addresses {
+		if _, there := observed.Addresses[key]; !there {
+			return false
+		}
+	}
+	return d.Bridge != ""
 }
 
 // Overhead of VXLAN in bytes (RFC 7348, section 5): outer IP, UDP 8, VXLAN 8,
@@ -103,6 +128,9 @@ type compiler struct {
 // pods.
 func (c *compiler) chooseUnderlays() error {
 	for _, pods := range c.net.Pods {
+		if !c.has(pods.Family()) {
+			continue
+		}
 		family := c.sp.UnderlayFamily(pods.Family())
 		c.rides.Set(pods.Family(), family)
 		if c.underlays.Get(family) != nil {
@@ -113,12 +141,23 @@ func (c *compiler) chooseUnderlays() error {
 			err = fmt.Errorf("underlay interface %s has the name of a link that polder makes: name the bridge, or the backend's device, otherwise", u.link.Name)
 		}
 		if err != nil {
+			if c.node.Range.Filename == "" { // the cluster told of it
+				return err
+			}
 			return fmt.Errorf("%s: %w", spec.FileLine(c.node.Range), err)
 		}
 		c.underlays.Set(family, &u)
 		c.Underlay.Set(family, u.link.Name)
+		c.Local.Set(family, u.local)
 	}
 	return nil
+}
+
+// has says that the node has pods of a family: one of the files has them of each, a
+// cluster's perhaps not.
+func (c *compiler) has(pods spec.Family) bool {
+	_, ok := c.node.Subnet(pods)
+	return ok
 }
 
 // vtepMTU is what an underlay leaves for the packets inside.
@@ -146,7 +185,7 @@ func (c *compiler) mtu() (int, error) {
 		if mtu == 0 || fits < mtu {
 			mtu = fits
 		}
-		if _, v6 := c.net.PodRange(spec.IPv6); v6 && fits < minMTUv6 {
+		if _, v6 := c.net.PodRange(spec.IPv6); v6 && c.has(spec.IPv6) && fits < minMTUv6 {
 			return 0, fmt.Errorf("%s: underlay %s has MTU %d, which leaves %d for pods: IPv6 needs %d",
 				spec.FileLine(c.net.Range), u.link.Name, u.link.MTU, fits, minMTUv6)
 		}
@@ -235,7 +274,6 @@ func (c *compiler) vteps() {
 		}
 		name := c.net.Backend.Device.Get(family)
 		c.VTEPs.Set(family, name)
-		c.Local.Set(family, u.local)
 		if there := c.facts.Links[name]; there.Master != "" {
 			c.Ports[name] = Port{Up: there.Up} // a port would bridge what it has to route
 		}
@@ -243,7 +281,7 @@ func (c *compiler) vteps() {
 			Name:  name,
 			Type:  TypeVXLAN,
 			Alias: Mark{Cluster: c.sp.Cluster}.String(),
-			MAC:   c.sp.VTEPMAC(c.node, family),
+			MAC:   c.vtepMAC(name, family),
 			MTU:   c.vtepMTU(family),
 			Up:    true,
 			VXLAN: VXLAN{
@@ -263,6 +301,17 @@ func (c *compiler) vteps() {
 	}
 }
 
+// vtepMAC is the MAC of the node's own VTEP. In a network that is shared with
+// flannel, a device that is there keeps its own as long as the node has published
+// none: peers that knew it go on sending to it.
+func (c *compiler) vtepMAC(name string, family spec.Family) spec.MAC {
+	there := c.facts.Links[name]
+	if c.net.Compat == spec.CompatFlannel && c.node.VTEPMAC.Get(family).IsZero() && there.Type == TypeVXLAN && there.MAC.IsUnicast() {
+		return there.MAC
+	}
+	return c.sp.VTEPMAC(c.node, family)
+}
+
 func (c *compiler) peers() {
 	ids := nextHopIDs(c.sp)
 	c.Peers = make([]Peer, 0, len(c.sp.Nodes)*len(c.net.Pods))
@@ -279,6 +328,9 @@ func (c *compiler) peers() {
 // peer leads one subnet of a peer to it.
 func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 	pods := spec.FamilyOf(subnet.Addr())
+	if !c.has(pods) {
+		return
+	}
 	family := c.rides.Get(pods)
 	address, ok := peer.Address(family)
 	if !ok {

@@ -12,6 +12,9 @@ import (
 // sysctls are the kernel's switches that the pod network leans on.
 func (c *compiler) sysctls() {
 	for _, pods := range c.net.Pods {
+		if !c.has(pods.Family()) {
+			continue
+		}
 		switch pods.Family() {
 		case spec.IPv4:
 			c.Sysctls[ForwardingSwitch(spec.IPv4)] = "1"

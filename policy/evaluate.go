@@ -173,14 +173,16 @@ func (m *Model) home(a netip.Addr) *spec.Node {
 	if !ok || !r.CIDR.Contains(a) {
 		return nil
 	}
-	n := m.nodes[netip.PrefixFrom(a, r.SubnetLen).Masked().Addr()] // by the VTEP's address
-	if n == nil {
-		return nil
+	for _, bits := range m.lengths.Get(f) {
+		n := m.nodes[netip.PrefixFrom(a, bits).Masked().Addr()] // by the VTEP's address
+		if n == nil {
+			continue
+		}
+		if subnet, ok := n.Subnet(f); ok && subnet.Contains(a) {
+			return n
+		}
 	}
-	if subnet, ok := n.Subnet(f); !ok || !subnet.Contains(a) {
-		return nil
-	}
-	return n
+	return nil
 }
 
 func wildcards(h *spec.HostEndpoint) int {

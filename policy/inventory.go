@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -40,7 +39,6 @@ type Inventory struct {
 	uids       map[string]string // of endpoints, by their names
 	namespaces map[string]*spec.Namespace
 	policies   map[string]*spec.Policy // by ID
-	nodes      []*spec.Node
 	// attachments are by the key of their endpoints, in the order of IDs.
 	attachments map[string][]*Attachment
 }
@@ -81,39 +79,6 @@ func (v *Inventory) Apply(e Event) {
 	}
 }
 
-// SetNodes changes which nodes there are.
-func (v *Inventory) SetNodes(nodes []*spec.Node) { v.nodes = nodes }
-
-// Node is the node of that name that is beside the spec, or nil.
-func (v *Inventory) Node(name string) *spec.Node {
-	for _, n := range v.nodes {
-		if n.Name == name {
-			return n
-		}
-	}
-	return nil
-}
-
-// nodesBeside are the nodes of a spec and those beside it: of two of one name, the
-// spec's.
-func (v *Inventory) nodesBeside(sp *spec.Spec) []*spec.Node {
-	if !sp.NodesBeside() {
-		return sp.Nodes
-	}
-	own := make(map[string]bool, len(sp.Nodes))
-	for _, n := range sp.Nodes {
-		own[n.Name] = true
-	}
-	all := slices.Clone(sp.Nodes)
-	for _, n := range v.nodes {
-		if !own[n.Name] {
-			all = append(all, n)
-		}
-	}
-	slices.SortFunc(all, func(a, b *spec.Node) int { return cmp.Compare(a.Name, b.Name) })
-	return all
-}
-
 func note[T any](m map[string]T, name string, v T, gone bool) {
 	if gone {
 		delete(m, name)
@@ -126,7 +91,6 @@ func note[T any](m map[string]T, name string, v T, gone bool) {
 // has the inventory's; endpoints that are attached are as they were attached.
 func (v *Inventory) Beside(sp *spec.Spec) *spec.Spec {
 	all := *sp
-	all.Nodes = v.nodesBeside(sp)
 	all.Endpoints = v.beside(sp)
 	all.Policies = slices.Concat(sp.Policies, inOrder(v.policies))
 	all.Namespaces = slices.DeleteFunc(slices.Clone(sp.Namespaces), func(ns *spec.Namespace) bool { return v.namespaces[ns.Name] != nil })

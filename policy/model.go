@@ -27,6 +27,7 @@ type Model struct {
 	namespaces map[string]selector.Labels
 	sets       map[string]*spec.NetworkSet
 	underlay   spec.PerFamily[spec.Family] // that carries the pods of a family
+	lengths    spec.PerFamily[[]int]       // of the nodes' subnets: the files' have one, a cluster's may have several
 }
 
 // tier is a tier with its policies, in order.
@@ -51,6 +52,12 @@ func New(sp *spec.Spec) (*Model, hcl.Diagnostics) {
 	for _, n := range sp.Nodes {
 		for _, a := range NodeAddresses(n) {
 			m.nodes[a] = n
+		}
+		for _, p := range n.Subnets {
+			f := spec.FamilyOf(p.Addr())
+			if known := m.lengths.Get(f); !slices.Contains(known, p.Bits()) {
+				m.lengths.Set(f, append(known, p.Bits()))
+			}
 		}
 	}
 	for _, ns := range sp.Namespaces {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/poldernet/polder/policy"
@@ -16,22 +17,31 @@ type Cluster interface {
 	// Watch tells of all that there is, and then of what becomes of it, until ctx
 	// ends. tell does not wait.
 	Watch(ctx context.Context, tell func(Update))
+	// Publish makes known to others what this node says of itself, from now on. It
+	// does not wait.
+	Publish(NodeState)
 }
 
 // Update is something that a cluster tells.
 type Update struct {
-	Events []policy.Event // in the order in which they happened
-	Nodes  []*spec.Node   // all that there are now; nil: the same as before
+	Events []policy.Event   // in the order in which they happened
+	Nodes  []spec.Candidate // all that there are now; nil: the same as before
 	// Complete says that with this everything has been told of that there was to
 	// begin with. Until then nothing in the kernel is changed: what is missing
 	// would be taken for gone.
 	Complete bool
 	Hearing  *Hearing // nil: as before
+	Saying   *Saying  // nil: as before
 }
 
 // Hearing says whether a cluster can be heard.
 type Hearing struct {
 	Err error // why not; nil: it can
+}
+
+// Saying says whether a cluster takes what the node says of itself.
+type Saying struct {
+	Err error // why not; nil: it does
 }
 
 // add adds what was told later.
@@ -43,6 +53,9 @@ func (u *Update) add(o Update) {
 	}
 	if o.Hearing != nil {
 		u.Hearing = o.Hearing
+	}
+	if o.Saying != nil {
+		u.Saying = o.Saying
 	}
 }
 
@@ -77,6 +90,7 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	cluster := d.options.Cluster(k)
+	d.cluster, d.said = cluster, NodeState{}
 	go func() {
 		defer close(done)
 		cluster.Watch(ctx, func(u Update) { d.box.put(func(m *mail) { m.update.add(u) }) })
@@ -84,6 +98,7 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 	d.leave = func() {
 		cancel()
 		<-done
+		d.cluster = nil
 		// What it told last is about what is forgotten now.
 		d.box.mu.Lock()
 		defer d.box.mu.Unlock()
@@ -96,6 +111,9 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 func (d *Daemon) openUpdate(u Update, since time.Time) {
 	if u.Hearing != nil {
 		d.hear(u.Hearing.Err)
+	}
+	if u.Saying != nil {
+		d.say(u.Saying.Err)
 	}
 	if len(u.Events) == 0 && u.Nodes == nil && !u.Complete {
 		return
@@ -131,15 +149,29 @@ func (d *Daemon) hear(err error) {
 	d.now.Cluster = &c
 }
 
+// say notes whether the cluster takes what the node says of itself.
+func (d *Daemon) say(err error) {
+	c := *d.now.Cluster
+	const object = "what the node publishes"
+	switch {
+	case err != nil && (c.Unsaid == nil || c.Unsaid.Error() != err.Error()):
+		d.journal.add(Event{Type: EventError, Object: object, Err: err.Error(), Message: "it is tried again; peers and the scheduler go by what was published before"})
+	case err == nil && c.Unsaid != nil:
+		d.journal.add(Event{Type: EventRecovered, Object: object})
+	}
+	c.Unsaid = err
+	d.now.Cluster = &c
+}
+
 // follow forgets what a cluster told, and says whether one will tell.
 func (p *Planner) follow(cluster bool) {
 	p.follows = cluster
+	p.candidates, p.joined = nil, nil
 	p.inventory, p.merged, p.index = p.inventory.Attached(), nil, nil
 }
 
-func (p *Planner) setNodes(nodes []*spec.Node) {
-	p.inventory.SetNodes(nodes)
-	p.merged = nil
+func (p *Planner) setNodes(candidates []spec.Candidate) {
+	p.candidates, p.joined, p.merged = candidates, nil, nil
 }
 
 // apply changes what an event says.
@@ -177,22 +209,31 @@ func (p *Planner) replace(before, after []*spec.Endpoint) {
 }
 
 // setSpec makes another spec the one that is planned for.
-func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.merged = sp, nil }
+func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.joined, p.merged = sp, nil, nil }
 
 // own is the spec without what there is beside it, and the node.
 func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 	sp := p.options.Spec
-	node, where := sp.Node(p.options.Node), "in the spec"
 	if sp.Kubernetes != nil && !p.follows {
 		return nil, nil, errNotAsked
 	}
-	if sp.NodesBeside() && node == nil {
-		node, where = p.inventory.Node(p.options.Node), "in the spec or in the cluster"
+	j := p.nodes()
+	if j.own != nil {
+		return sp, j.own, nil
 	}
-	if node == nil {
-		return nil, nil, fmt.Errorf("node %q is not %s", p.options.Node, where)
+	var why []string
+	for _, l := range j.out {
+		if l.Node == p.options.Node {
+			why = append(why, l.String())
+		}
 	}
-	return sp, node, nil
+	switch {
+	case len(why) > 0:
+		return nil, nil, fmt.Errorf("this node has no part in the pod network: %s", strings.Join(why, "; "))
+	case sp.NodesBeside():
+		return nil, nil, fmt.Errorf("node %q is not in the spec or in the cluster", p.options.Node)
+	}
+	return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)
 }
 
 // enforce puts into force what the cluster told, without looking at anything else.

@@ -31,6 +31,8 @@ func (c fakeCluster) Watch(ctx context.Context, tell func(Update)) {
 	}
 }
 
+func (fakeCluster) Publish(NodeState) {}
+
 func (c fakeCluster) open(*spec.Kubernetes) Cluster { return c }
 
 // followed is the block of a spec that names a cluster.
@@ -202,17 +204,17 @@ func TestNodesOfACluster(t *testing.T) {
 		cluster := make(fakeCluster)
 		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
-		node := func(name, address string) *spec.Node {
-			return &spec.Node{Name: name, Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr(address)}}}
+		node := func(name, address string) spec.Candidate {
+			return spec.Candidate{Name: name, Addresses: spec.PerFamily[netip.Addr]{IPv4: netip.MustParseAddr(address)}}
 		}
 		own := node("n1", "192.0.2.11")
-		cluster <- Update{Nodes: []*spec.Node{node("n2", "192.0.2.12")}, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		cluster <- Update{Nodes: []spec.Candidate{node("n2", "192.0.2.12")}, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
 		h.settle()
 		if c := h.Condition(); c.InSync || len(c.Failures) != 1 || !strings.Contains(c.Failures[0].Err.Error(), `node "n1" is not in the spec or in the cluster`) {
 			t.Fatalf("without a node of ours: %q, %+v", c, c.Failures)
 		}
 		for _, addresses := range []string{"192.0.2.12", "192.0.2.13"} {
-			cluster <- Update{Nodes: []*spec.Node{own, node("n2", addresses)}}
+			cluster <- Update{Nodes: []spec.Candidate{own, node("n2", addresses)}}
 			h.pass(time.Minute)
 			if c := h.Condition(); !c.InSync || !strings.Contains(h.ruleset(), "10.244.1.100 : jump") {
 				t.Fatalf("%q, %+v\n%s", c, c.Failures, h.ruleset())

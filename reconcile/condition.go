@@ -49,6 +49,8 @@ type ClusterCondition struct {
 	Known bool      // it has told of everything; until then nothing in the kernel is changed
 	Since time.Time // since when it is known, or is waited for
 	Err   error     // why nothing is heard of it now; what it told stays in force
+	// Unsaid is why it does not take what the node says of itself; nil: it does.
+	Unsaid error
 }
 
 // stays says what is in force while nothing is heard of the cluster.

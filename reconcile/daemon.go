@@ -62,6 +62,8 @@ type Daemon struct {
 	firewalls     []string
 	named         *spec.Kubernetes // the cluster that is followed; nil: none
 	leave         func()           // ends that
+	cluster       Cluster          // nil: none is watched
+	said          NodeState        // to it, last
 	waiting       bool             // for the cluster to have told of everything
 	// awaiting are closed when what was attached before is in force.
 	awaiting []chan struct{}

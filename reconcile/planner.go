@@ -50,6 +50,10 @@ type Planner struct {
 	merged    *spec.Spec
 	attached  attach.List
 	follows   bool // a cluster tells what there is
+	// candidates are the nodes that a cluster tells of; joined is what became of them
+	// beside those of the spec; nil: as of before the latest change of either.
+	candidates []spec.Candidate
+	joined     *joined
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -298,6 +302,7 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 	}
 	if p.merged == nil {
 		p.merged = p.inventory.Beside(sp)
+		p.merged.Nodes = p.nodes().all
 	}
 	return p.merged, node, nil
 }

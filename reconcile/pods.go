@@ -8,7 +8,7 @@ type PodNetwork struct {
 	HairpinMode bool
 	MTU         int // of the pods, in bytes
 	Masquerade  bool
-	CIDRs       []netip.Prefix // of the pods of all nodes, IPv4 first
+	CIDRs       []netip.Prefix // of the pods of all nodes, of families of which this one has some, IPv4 first
 	Subnets     []netip.Prefix // of this node's, of which the bridge has the second address
 }
 
@@ -28,7 +28,9 @@ func (d *Daemon) podNetwork() *PodNetwork {
 		Subnets: node.Subnets,
 	}
 	for _, p := range sp.Network.Pods {
-		n.CIDRs = append(n.CIDRs, p.CIDR)
+		if _, has := node.Subnet(p.Family()); has {
+			n.CIDRs = append(n.CIDRs, p.CIDR)
+		}
 	}
 	return n
 }

@@ -20,6 +20,9 @@ func (d *Daemon) round(ctx context.Context) {
 	d.cause, d.dirty, d.relist = "", dirt{}, true
 	if !r.enforce(ctx) {
 		r.run(ctx)
+		d.speak()
+	} else if len(d.said.Strays) > 0 {
+		d.speak() // one may be gone
 	}
 	d.now.Counters.Rounds[r.cause]++
 	took := time.Since(r.began)

@@ -109,6 +109,12 @@ func (v *view) bridge(isolated spec.PerFamily[[]netip.Addr]) spoof.Host {
 			h.Addresses = append(h.Addresses, p.Addr())
 		}
 	}
+	// That of a device that flannel made is in no spec.
+	for _, f := range spec.Families {
+		if vtep, ok := v.compiled.Links[v.compiled.VTEPs.Get(f)]; ok && !slices.Contains(h.MACs, vtep.MAC) {
+			h.MACs = append(h.MACs, vtep.MAC)
+		}
+	}
 	return h
 }
 

@@ -40,6 +40,7 @@ type networkDecl struct {
 	mtu      place
 	device   PerFamily[place] // no range where the name is the default
 	underlay place
+	compat   place
 }
 
 // nodeDecl is one node: a block, or one instance of a block with for_each.

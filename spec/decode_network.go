@@ -27,6 +27,7 @@ func (d *decoder) decodeNetwork(b *hcl.Block) *networkDecl {
 	s.podRanges(n)
 	n.MTU, n.mtu = s.number("mtu", minMTU, maxMTU, 0)
 	s.bridge(n)
+	s.compat(n)
 	s.backend(n)
 	if b := s.only(masqueradeBlock.name); b != nil {
 		n.Masquerade = d.masquerade(b)
@@ -283,13 +284,31 @@ func (s *section) backend(n *networkDecl) {
 			return
 		}
 	}
-	n.Backend.Device = defaultDevices(defaultVNI)
+	n.Backend.Device = n.defaultDevices(defaultVNI)
+}
+
+// compat decodes with whom the network is shared.
+func (s *section) compat(n *networkDecl) {
+	text, at, st := s.text("compat", "")
+	n.compat = at
+	switch {
+	case st != known:
+	case text != string(CompatFlannel):
+		s.report(at.problem("Unknown compat", "%q is nothing that polder can share a network with; there is \"flannel\".", text))
+	default:
+		n.Compat = CompatFlannel
+	}
 }
 
 // defaultDevices are the names of the VTEPs where none are given. Those of
-// flannel would suggest that flannel made them.
-func defaultDevices(vni uint32) PerFamily[string] {
-	return PerFamily[string]{IPv4: fmt.Sprintf("polder.%d", vni), IPv6: fmt.Sprintf("polder-v6.%d", vni)}
+// flannel would suggest that flannel made them, unless nodes are to be as flannel
+// makes them.
+func (n *networkDecl) defaultDevices(vni uint32) PerFamily[string] {
+	maker := "polder"
+	if n.Compat == CompatFlannel {
+		maker = "flannel"
+	}
+	return PerFamily[string]{IPv4: fmt.Sprintf("%s.%d", maker, vni), IPv6: fmt.Sprintf("%s-v6.%d", maker, vni)}
 }
 
 // vxlan decodes the content of a backend block with the label "vxlan".
@@ -298,7 +317,7 @@ func (s *section) vxlan(n *networkDecl, b *section) {
 	port, _ := b.number("port", 1, 65535, defaultPort)
 	n.Backend.VNI, n.Backend.Port = uint32(vni), uint16(port)
 	b.direct(n)
-	n.Backend.Device = defaultDevices(n.Backend.VNI)
+	n.Backend.Device = n.defaultDevices(n.Backend.VNI)
 	// That a default fits into an interface name is checked when it is known
 	// which underlays are used (validate.go): the long one often is not.
 	given, _ := b.families("device", cty.String)

@@ -6,16 +6,18 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
-// A node that is in no file may be the cluster's, but has no part in a network
-// between those of the files.
+// A node that is in no file may be the cluster's.
 func TestNodesBeside(t *testing.T) {
 	for text, fine := range map[string]bool{
 		``:              false,
 		`kubernetes {}`: true,
+		`network {
+  pod_cidrs = ["10.244.0.0/16"]
+}`: false,
 		`kubernetes {}
 network {
   pod_cidrs = ["10.244.0.0/16"]
-}`: false,
+}`: true,
 	} {
 		config, diags := spec.LoadText("polder.hcl", []byte("cluster = \"edge\"\n"+text+"\n"))
 		if diags.HasErrors() {

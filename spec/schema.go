@@ -95,7 +95,7 @@ var vxlanBlock = newBlock(block{
 		{name: "direct_routing", kind: "bool", typ: cty.Bool, def: "`false`", doc: "Whether peers on the same link are reached by a plain route, without encapsulation. Needs an underlay address of each pod family on every node.", example: `true`},
 		{name: "accept_direct", kind: "bool", typ: cty.Bool, def: "the value of `direct_routing`", doc: "Whether what peers send without encapsulation is accepted. A node that does not use `direct_routing` yet, or no longer, drops it otherwise. Needs an underlay address of each pod family on every node, too.", example: `true`},
 		{
-			name: "device", kind: kindFamilies, typ: perFamily, unit: "at most 15 bytes", def: "`polder.VNI`, `polder-v6.VNI`",
+			name: "device", kind: kindFamilies, typ: perFamily, unit: "at most 15 bytes", def: "`polder.VNI`, `polder-v6.VNI`; with `compat`, flannel's",
 			doc: "Name of the VTEP over each underlay family. To take over a node from flannel, its names: `flannel.VNI` and `flannel-v6.VNI`.", example: `{ ipv4 = "flannel.1", ipv6 = "flannel-v6.1" }`,
 		},
 	},
@@ -126,6 +126,11 @@ var networkBlock = newBlock(block{
 		},
 		{name: "subnet_min", kind: "address, or list with one for each family", typ: anyType, def: "the second subnet of the pod CIDR", doc: "First subnet that a node may have.", example: `"10.244.1.0"`},
 		{name: "subnet_max", kind: "address, or list with one for each family", typ: anyType, def: "the last subnet of the pod CIDR", doc: "Last subnet that a node may have.", example: `"10.244.99.0"`},
+		{
+			name: "compat", kind: "string", typ: cty.String, def: "with nodes of polder's alone",
+			doc:     "`flannel`: the network is shared with nodes of Kubernetes that run flannel. Nodes are then found and publish themselves by flannel's annotations, and VTEPs are called `flannel.VNI` and `flannel-v6.VNI`.",
+			example: `"flannel"`,
+		},
 		{name: "mtu", kind: "number", typ: cty.Number, unit: "bytes; 68 to 65535, with IPv6 pods from 1280", def: "what the underlay leaves", doc: "MTU of pods.", example: `1400`},
 	},
 	blocks: []*block{bridgeBlock, vxlanBlock, hostGWBlock, masqueradeBlock, underlayBlock},
@@ -134,7 +139,8 @@ var networkBlock = newBlock(block{
 var kubernetesBlock = newBlock(block{
 	name: "kubernetes",
 	doc: "An API server of Kubernetes, from which `polder run` takes nodes, namespaces, pods and NetworkPolicies beside those of the files. " +
-		"Without a `network` block, a node need not be in the files then.",
+		"A node need not be in the files then. One that is, is as they say; where they give no `vtep_mac`, it has the MAC that it publishes. " +
+		"Pods of a family are reached by nodes' addresses of that family.",
 	attrs: []attribute{
 		{
 			name: "kubeconfig", kind: "file name", typ: cty.String, def: "credentials of the pod that polder runs in",

@@ -30,9 +30,8 @@ type Spec struct {
 	Enforcement   Enforcement
 }
 
-// NodesBeside says that there may be nodes that are in no file. The pod network is
-// between the nodes of the files: others have no subnet of it.
-func (s *Spec) NodesBeside() bool { return s.Kubernetes != nil && s.Network == nil }
+// NodesBeside says that there may be nodes that are in no file.
+func (s *Spec) NodesBeside() bool { return s.Kubernetes != nil }
 
 // Node is the node of that name, or nil.
 func (s *Spec) Node(name string) *Node {
@@ -59,6 +58,7 @@ type Network struct {
 	Backend    Backend
 	Masquerade *Masquerade // nil: no NAT
 	Underlay   Underlay    // default for nodes without one of their own
+	Compat     Compat
 	Range      hcl.Range
 }
 
@@ -107,6 +107,13 @@ type Backend struct {
 	AcceptDirect  bool              // accept what peers send by plain routes; DirectRouting implies it
 	Device        PerFamily[string] // VTEP name by underlay family
 }
+
+// Compat says with whom the pod network is shared, by nodes of Kubernetes that
+// publish and read what that one does.
+type Compat string
+
+// CompatFlannel is flannel, with its manager of subnets by Kubernetes.
+const CompatFlannel Compat = "flannel"
 
 // Masquerade is the `masquerade` block: pods reach the outside with the node's
 // address.
@@ -188,8 +195,13 @@ func (p Port) String() string { return strconv.Itoa(int(p.Number)) + "/" + p.Pro
 
 // UnderlayFamily says which underlay carries the pods of a family: the same
 // family where every node has an address of it, the other one otherwise. IPv6
-// pods thus ride an IPv4-only underlay, inside VXLAN.
+// pods thus ride an IPv4-only underlay, inside VXLAN. With nodes of a cluster it is
+// always the same family: one that comes without an address would move the pods of
+// all others.
 func (s *Spec) UnderlayFamily(pods Family) Family {
+	if s.NodesBeside() {
+		return pods
+	}
 	for _, n := range s.Nodes {
 		if _, ok := n.Address(pods); !ok {
 			return pods.Other()

@@ -69,6 +69,9 @@ func (v *validator) podNetwork() {
 			v.outsidePods(node.addressesAt[i], a)
 		}
 	}
+	if n.Compat != "" && v.kubernetes == nil {
+		v.report(n.compat.problem("No cluster to share", "Nodes of flannel's are found by their Node objects, and there is no kubernetes block that says where these are."))
+	}
 	families := v.underlays()
 	v.deviceNames(families)
 	if n.Backend.Type == VXLAN {
@@ -103,6 +106,9 @@ func (v *validator) underlays() []Family {
 		if !n.addressesKnown {
 			return nil // the family may be in what is not known
 		}
+	}
+	if v.kubernetes != nil {
+		return v.sameUnderlays()
 	}
 	if len(v.nodes) == 0 {
 		return nil
@@ -145,6 +151,24 @@ func (v *validator) underlays() []Family {
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// sameUnderlays are those of a network with nodes of Kubernetes.
+func (v *validator) sameUnderlays() []Family {
+	var found []Family
+	for _, pods := range v.network.Pods {
+		family := pods.Family()
+		found = append(found, family)
+		if without := v.nodesWithout(family); len(without) > 0 {
+			v.report(without[0].addressesAt[0].problem("No underlay for "+family.proper()+" pods",
+				"With nodes of Kubernetes, %s pods are reached through the %s addresses of nodes, and %s has none.", family.proper(), family.proper(), nodeList(without)))
+			continue
+		}
+		if v.network.Backend.Type == HostGW {
+			v.oneLink(family)
+		}
+	}
+	return found
 }
 
 // nodesWithout are the nodes that have no address of a family.

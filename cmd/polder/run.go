@@ -169,7 +169,7 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 			return o, err
 		}
 	}
-	o.Cluster = r.cluster
+	o.Cluster = func(k *spec.Kubernetes) reconcile.Cluster { return r.cluster(o.Node, k) }
 	o.SysctlDir = r.sysctlDir
 	o.Source.Inputs = a.inputs()
 	o.Notify = notify
@@ -180,10 +180,10 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 }
 
 // cluster is the one that a spec names.
-func (r *runner) cluster(k *spec.Kubernetes) reconcile.Cluster {
+func (r *runner) cluster(node string, k *spec.Kubernetes) reconcile.Cluster {
 	named := *k
 	named.Kubeconfig = cmp.Or(r.kubeconfig, named.Kubeconfig)
-	return cluster.New(func() (*rest.Config, error) { return cluster.Credentials(&named) })
+	return cluster.New(node, func() (*rest.Config, error) { return cluster.Credentials(&named) })
 }
 
 // notify tells the service manager, where there is one (sd_notify(3)).

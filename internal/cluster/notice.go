@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -11,59 +12,85 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/poldernet/polder/policy/kube"
 )
 
-// notices are Events about NetworkPolicies that are not understood. They are
-// written on the way: policies do not wait for them.
+// notices are Events about objects. They are written on the way: nothing waits for
+// them.
 type notices struct {
 	core    *rest.RESTClient
-	waiting chan *corev1.Event
+	waiting chan *notice
+	counts  map[string]int32 // how often one was written, by its name
+}
+
+// notice is an Event that is to be written.
+type notice struct {
+	*corev1.Event
+	// again says that one which is there already is counted. Of what all nodes find,
+	// that is not done.
+	again bool
 }
 
 // mostNotices is how many wait to be written. More are left out.
 const mostNotices = 100
 
 func newNotices(core *rest.RESTClient) *notices {
-	return &notices{core, make(chan *corev1.Event, mostNotices)}
+	return &notices{core, make(chan *notice, mostNotices), map[string]int32{}}
 }
 
-func (n *notices) put(np *networkingv1.NetworkPolicy, problems []kube.Problem) {
-	if len(problems) == 0 {
+// put has an Event written; nil is none.
+func (n *notices) put(e *notice) {
+	if e == nil {
 		return
 	}
 	select {
-	case n.waiting <- eventOf(np, problems, metav1.Now()):
+	case n.waiting <- e:
 	default:
 	}
 }
 
-// eventOf tells what is wrong with a policy. Every node finds the same: the name
-// is of what is said, so that it is said once.
-func eventOf(np *networkingv1.NetworkPolicy, problems []kube.Problem, now metav1.Time) *corev1.Event {
+// event is an Event about an object. Its name is of what is said, so that it is said
+// once.
+func event(about corev1.ObjectReference, namespace, reason, message string, now metav1.Time) *corev1.Event {
 	const mostName, mostMessage = 200, 1024 // of 253 and 1024
+	message = strings.ToValidUTF8(message[:min(len(message), mostMessage)], "")
+	sum := sha256.Sum256([]byte(string(about.UID) + "\n" + message))
+	return &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace,
+			Name:      fmt.Sprintf("%s.%x", strings.TrimRight(about.Name[:min(len(about.Name), mostName)], "-."), sum[:8]),
+		},
+		InvolvedObject: about,
+		Type:           corev1.EventTypeWarning, Reason: reason, Message: message,
+		Source: corev1.EventSource{Component: "polder"}, FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		ReportingController: "polder",
+	}
+}
+
+// policyEvent tells what is wrong with a policy; nil: nothing is. Every node finds
+// the same.
+func policyEvent(np *networkingv1.NetworkPolicy, problems []kube.Problem, now metav1.Time) *notice {
+	if len(problems) == 0 {
+		return nil
+	}
 	var texts []string
 	for _, p := range problems {
 		texts = append(texts, p.String())
 	}
-	message := "What is not understood of this policy lets nothing through: " + strings.Join(texts, "; ")
-	message = strings.ToValidUTF8(message[:min(len(message), mostMessage)], "")
-	sum := sha256.Sum256([]byte(string(np.UID) + "\n" + message))
-	return &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: np.Namespace,
-			Name:      fmt.Sprintf("%s.%x", strings.TrimRight(np.Name[:min(len(np.Name), mostName)], "-."), sum[:8]),
-		},
-		InvolvedObject: corev1.ObjectReference{
-			APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
-			Namespace: np.Namespace, Name: np.Name, UID: np.UID, ResourceVersion: np.ResourceVersion,
-		},
-		Type: corev1.EventTypeWarning, Reason: "NotUnderstood", Message: message,
-		Source: corev1.EventSource{Component: "polder"}, FirstTimestamp: now, LastTimestamp: now, Count: 1,
-		ReportingController: "polder",
-	}
+	return &notice{Event: event(corev1.ObjectReference{
+		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
+		Namespace: np.Namespace, Name: np.Name, UID: np.UID, ResourceVersion: np.ResourceVersion,
+	}, np.Namespace, "NotUnderstood", "What is not understood of this policy lets nothing through: "+strings.Join(texts, "; "), now)}
+}
+
+// nodeEvent tells something of the own node, which no other node does.
+func nodeEvent(n *corev1.Node, reason, message string, now metav1.Time) *notice {
+	return &notice{again: true, Event: event(corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Node", Name: n.Name, UID: n.UID,
+	}, metav1.NamespaceDefault, reason, message, now)}
 }
 
 // How often a notice is tried, and how long is waited in between.
@@ -83,16 +110,28 @@ func (n *notices) run(ctx context.Context) {
 	}
 }
 
-func (n *notices) write(ctx context.Context, e *corev1.Event) {
+func (n *notices) write(ctx context.Context, e *notice) {
 	for range noticeTries {
-		err := n.core.Post().Namespace(e.Namespace).Resource("events").Body(e).Do(ctx).Error()
+		err := n.core.Post().Namespace(e.Namespace).Resource("events").Body(e.Event).Do(ctx).Error()
+		if apierrors.IsAlreadyExists(err) && e.again {
+			err = n.count(ctx, e)
+		}
+		if err == nil {
+			n.counts[e.Name]++
+		}
 		if err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsNotFound(err) {
 			return // it is there, or never will be
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(noticeEvery):
-		}
+		wait(ctx, nil, noticeEvery)
 	}
+}
+
+// count says of an Event that is there that it has happened again. How often it had
+// before this process is not known.
+func (n *notices) count(ctx context.Context, e *notice) error {
+	text, err := json.Marshal(map[string]any{"count": max(n.counts[e.Name], 1) + 1, "lastTimestamp": e.LastTimestamp})
+	if err != nil {
+		return err
+	}
+	return n.core.Patch(types.MergePatchType).Namespace(e.Namespace).Resource("events").Name(e.Name).Body(text).Do(ctx).Error()
 }

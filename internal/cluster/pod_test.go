@@ -80,7 +80,7 @@ func TestEndpoint(t *testing.T) {
 			if got := endpointOf(pod); !reflect.DeepEqual(got, w) {
 				t.Errorf("%+v, want %+v", got, w)
 			}
-			trimmed, err := trim(pod)
+			trimmed, err := new(Source).trim(pod)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,29 +91,6 @@ func TestEndpoint(t *testing.T) {
 				t.Error("not trimmed, or the original changed")
 			}
 		})
-	}
-}
-
-func TestNode(t *testing.T) {
-	n := &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "n1"},
-		Spec:       corev1.NodeSpec{PodCIDRs: []string{"fd00:1::/64", "10.244.1.0/24", "garbage"}},
-		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeHostName, Address: "n1"}, {Type: corev1.NodeExternalIP, Address: "198.51.100.1"},
-			{Type: corev1.NodeInternalIP, Address: "2001:db8::11"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.11"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.12"},
-		}},
-	}
-	want := &spec.Node{
-		Name:      "n1",
-		Addresses: []spec.NodeAddress{{Addr: netip.MustParseAddr("192.0.2.11")}, {Addr: netip.MustParseAddr("2001:db8::11")}},
-		Subnets:   []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:1::/64")},
-	}
-	if got := nodeOf(n); !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, want %+v", got, want)
-	}
-	trimmed, err := trim(n)
-	if err != nil || !reflect.DeepEqual(nodeOf(trimmed.(*corev1.Node)), want) {
-		t.Errorf("trimmed: %+v, %v", trimmed, err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -30,21 +29,25 @@ import (
 // Source is an API server, with what is known of it.
 type Source struct {
 	config func() (*rest.Config, error)
+	node   string // the name of the own one
 
 	mu       sync.Mutex
 	tell     func(reconcile.Update) // nil: nobody watches
 	roster   *roster
-	nodes    map[string]*spec.Node
+	nodes    map[string]spec.Candidate
 	complete bool
 	deaf     map[string]error // why a resource is not heard of
 	said     string           // of that, last
 	notices  *notices
+
+	publisher *publisher
+	refused   string // why what the own node says is not taken, as it was told
 }
 
 // New is the API server to which credentials lead; they are asked for when it is
-// watched, and until there are some.
-func New(config func() (*rest.Config, error)) *Source {
-	return &Source{config: config, roster: newRoster()}
+// watched, and until there are some. It is watched by the node of that name.
+func New(node string, config func() (*rest.Config, error)) *Source {
+	return &Source{config: config, node: node, roster: newRoster(), publisher: newPublisher()}
 }
 
 // say tells events. The caller has the lock, so that they are told in order.
@@ -62,7 +65,7 @@ const retryCredentials = 5 * time.Second
 func (s *Source) Watch(ctx context.Context, tell func(reconcile.Update)) {
 	s.mu.Lock()
 	s.roster = newRoster()
-	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]*spec.Node{}, false, map[string]error{}, "", tell
+	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]spec.Candidate{}, false, map[string]error{}, "", tell
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -105,6 +108,7 @@ func (s *Source) watch(ctx context.Context, c clients) {
 	defer parts.Wait()
 	s.notices = newNotices(c.core)
 	parts.Go(func() { s.notices.run(ctx) })
+	parts.Go(func() { s.publish(ctx, c.core) })
 	var synced []cache.DoneChecker
 	for _, r := range []struct {
 		name    string
@@ -121,7 +125,7 @@ func (s *Source) watch(ctx context.Context, c clients) {
 		informer := cache.NewSharedIndexInformerWithOptions(s.listWatch(r.name, r.client), r.example, cache.SharedIndexInformerOptions{})
 		handler := handler{&s.mu, r.set, r.remove}
 		registration, err := informer.AddEventHandler(handler)
-		err = errors.Join(err, informer.SetTransform(trim),
+		err = errors.Join(err, informer.SetTransform(s.trim),
 			informer.SetWatchErrorHandlerWithContext(func(context.Context, *cache.Reflector, error) {})) // listWatch has told
 		if err != nil {
 			s.heard(r.name, err)
@@ -218,14 +222,21 @@ func (h handler) OnDelete(object any) {
 }
 
 func (s *Source) setNode(object any) {
-	n := nodeOf(object.(*corev1.Node))
-	if old := s.nodes[n.Name]; old == nil || !reflect.DeepEqual(old, n) {
-		s.nodes[n.Name] = n
+	n := object.(*corev1.Node)
+	if n.Name == s.node {
+		s.publisher.set(n)
+	}
+	c := candidateOf(n)
+	if old, there := s.nodes[c.Name]; !there || old != c {
+		s.nodes[c.Name] = c
 		s.sayNodes()
 	}
 }
 
 func (s *Source) removeNode(_, name string) {
+	if name == s.node {
+		s.publisher.set(nil)
+	}
 	delete(s.nodes, name)
 	s.sayNodes()
 }
@@ -238,8 +249,8 @@ func (s *Source) sayNodes() {
 }
 
 // nodeList is not nil, also where there are none.
-func (s *Source) nodeList() []*spec.Node {
-	list := make([]*spec.Node, 0, len(s.nodes))
+func (s *Source) nodeList() []spec.Candidate {
+	list := make([]spec.Candidate, 0, len(s.nodes))
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		list = append(list, s.nodes[name])
 	}
@@ -261,7 +272,7 @@ func (s *Source) removePod(namespace, name string) { s.say(s.roster.remove(names
 func (s *Source) setPolicy(object any) {
 	np := object.(*networkingv1.NetworkPolicy)
 	p, problems := kube.Convert(np)
-	s.notices.put(np, problems)
+	s.notices.put(policyEvent(np, problems, metav1.Now()))
 	s.say(policy.Event{Policy: p})
 }
 

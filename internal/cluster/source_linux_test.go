@@ -76,12 +76,12 @@ func TestSource(t *testing.T) {
 		rbacv1.PolicyRule{APIGroups: []string{networkingv1.GroupName}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
 		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}})
 	var all []listener
-	source := New(func() (*rest.Config, error) { return config, nil })
-	for _, s := range []*Source{source, New(func() (*rest.Config, error) { return config, nil })} {
+	source := New("n1", func() (*rest.Config, error) { return config, nil })
+	for _, s := range []*Source{source, New("n1", func() (*rest.Config, error) { return config, nil })} {
 		l := listen(t, s)
 		all = append(all, l)
 		complete, events := l.until(t, "everything", func(u reconcile.Update) bool { return u.Complete })
-		if len(complete.Nodes) != 1 || complete.Nodes[0].Name != "n1" || complete.Nodes[0].Addresses[0].Addr != netip.MustParseAddr("192.0.2.11") {
+		if len(complete.Nodes) != 1 || complete.Nodes[0].Name != "n1" || complete.Nodes[0].Addresses.IPv4 != netip.MustParseAddr("192.0.2.11") {
 			t.Errorf("nodes: %+v", complete.Nodes)
 		}
 		v := policy.NewInventory()

@@ -8,7 +8,7 @@ import (
 
 // trim keeps of an object what is of use here: the objects of a large cluster are
 // a hundred times as big. An informer calls it before it stores them.
-func trim(object any) (any, error) {
+func (s *Source) trim(object any) (any, error) {
 	switch o := object.(type) {
 	case *corev1.Pod:
 		return &corev1.Pod{
@@ -20,10 +20,7 @@ func trim(object any) (any, error) {
 			Status: corev1.PodStatus{Phase: o.Status.Phase, PodIPs: o.Status.PodIPs},
 		}, nil
 	case *corev1.Node:
-		return &corev1.Node{
-			ObjectMeta: trimMeta(o.ObjectMeta), Spec: corev1.NodeSpec{PodCIDRs: o.Spec.PodCIDRs},
-			Status: corev1.NodeStatus{Addresses: o.Status.Addresses},
-		}, nil
+		return trimNode(o, o.Name == s.node), nil
 	case *corev1.Namespace:
 		return &corev1.Namespace{ObjectMeta: trimMeta(o.ObjectMeta)}, nil
 	case *networkingv1.NetworkPolicy:

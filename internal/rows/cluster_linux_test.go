@@ -138,7 +138,7 @@ func (k *kubernetes) open(t *testing.T, node string) *daemon {
 		})
 		return conn, err
 	}
-	d.source = cluster.New(func() (*rest.Config, error) { return c, nil })
+	d.source = cluster.New(node, func() (*rest.Config, error) { return c, nil })
 	return d
 }
 

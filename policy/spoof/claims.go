@@ -79,7 +79,9 @@ func (c *claims) network(sp *spec.Spec, node *spec.Node) {
 		first := subnet.Masked().Addr()
 		c.addresses = append(c.addresses, first, first.Next())
 		if sp.Network.Backend.Type == spec.VXLAN {
-			c.macs = append(c.macs, sp.VTEPMAC(node, sp.UnderlayFamily(spec.FamilyOf(first))))
+			if mac := sp.VTEPMAC(node, sp.UnderlayFamily(spec.FamilyOf(first))); !slices.Contains(c.macs, mac) {
+				c.macs = append(c.macs, mac)
+			}
 		}
 	}
 }

@@ -1,0 +1,148 @@
+package reconcile
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/poldernet/polder/overlay"
+	"github.com/poldernet/polder/spec"
+)
+
+// NodeState is what a node has to say of itself to the others of its cluster.
+type NodeState struct {
+	Network *spec.Network // nil: polder makes none, and there is nothing to say
+	Stands  bool          // the node's own part of it is in the kernel
+	// What follows is as it is in the kernel, by the family of pods.
+	Families  []spec.Family
+	Addresses spec.PerFamily[netip.Addr] // that packets to peers come from
+	MACs      spec.PerFamily[spec.MAC]   // of the VTEPs; zero: there is none, or not as it should be
+	// Self is why the node has no part in the network, or not with each family.
+	Self []spec.LeftOut
+	// Strays are containers whose addresses are in no subnet of the node's: it had
+	// others when they were attached.
+	Strays []string
+	// Peers are those that are left out, and those to which the path is not in the
+	// kernel, in the order of names.
+	Peers []spec.LeftOut
+}
+
+// NoPath is why a peer is not reached that has a part in the network.
+const NoPath spec.Reason = "NoPath"
+
+// joined is which nodes there are.
+type joined struct {
+	all []*spec.Node
+	out []spec.LeftOut
+	own *spec.Node // nil: it is not among them
+}
+
+// nodes finds which there are, those of the spec and those that a cluster tells of.
+func (p *Planner) nodes() *joined {
+	if p.joined != nil {
+		return p.joined
+	}
+	sp := p.options.Spec
+	j := &joined{all: sp.Nodes}
+	if sp.NodesBeside() {
+		j.all, j.out = sp.Join(p.candidates, p.options.Node)
+	}
+	if i := slices.IndexFunc(j.all, func(n *spec.Node) bool { return n.Name == p.options.Node }); i >= 0 {
+		j.own = j.all[i]
+	}
+	p.joined = j
+	return j
+}
+
+// speak tells the cluster how the node stands, where that has changed.
+func (d *Daemon) speak() {
+	if d.cluster == nil {
+		return
+	}
+	if s := d.nodeState(); !reflect.DeepEqual(s, d.said) {
+		d.said = s
+		d.cluster.Publish(s)
+	}
+}
+
+// nodeState is how the node stands, by what is known of the kernel.
+func (d *Daemon) nodeState() (s NodeState) {
+	a := d.applier
+	if a.options.Spec.Network == nil {
+		return s
+	}
+	s.Network = a.options.Spec.Network
+	for _, l := range a.nodes().out {
+		if l.Node == a.options.Node {
+			s.Self = append(s.Self, l)
+		} else {
+			s.Peers = append(s.Peers, l)
+		}
+	}
+	_, own, err := a.own()
+	if err != nil {
+		return s
+	}
+	s.Strays = strays(a.Planner, own)
+	if d.view == nil || d.view.compiled == nil {
+		return s
+	}
+	v := d.view
+	s.Stands = v.compiled.Stands(v.state)
+	for _, p := range own.Subnets {
+		f := spec.FamilyOf(p.Addr())
+		s.Families = append(s.Families, f)
+		s.Addresses.Set(f, v.compiled.Local.Get(f))
+		want := v.compiled.Links[v.compiled.VTEPs.Get(f)].MAC
+		if have := v.state.Links[v.compiled.VTEPs.Get(f)]; have.Type == overlay.TypeVXLAN && have.MAC == want {
+			s.MACs.Set(f, want)
+		}
+	}
+	s.Peers = append(s.Peers, d.lost()...)
+	slices.SortStableFunc(s.Peers, spec.LeftOut.Compare)
+	return s
+}
+
+// lost are the peers to which the path is not in the kernel.
+func (d *Daemon) lost() (list []spec.LeftOut) {
+	v := d.view
+	led := make(map[netip.Prefix]bool, len(v.compiled.Peers))
+	for _, p := range v.compiled.Peers {
+		led[p.Subnet] = v.compiled.Leads(v.state, p)
+	}
+	why := map[string]string{}
+	for _, c := range d.now.Conflicts {
+		why[c.Name] = c.Reason
+	}
+	j := d.applier.nodes()
+	for _, n := range j.all {
+		for _, p := range n.Subnets {
+			f := spec.FamilyOf(p.Addr())
+			if _, has := j.own.Subnet(f); n == j.own || !has || led[p] {
+				continue
+			}
+			text := fmt.Sprintf("the path to %s is not in the kernel", p)
+			if reason := why[p.String()]; reason != "" {
+				text += ": " + reason
+			}
+			list = append(list, spec.LeftOut{Node: n.Name, Family: f, Reason: NoPath, Text: text})
+		}
+	}
+	return list
+}
+
+// strays are containers that have no address in a subnet of the node's, of a family
+// of which they have one.
+func strays(p *Planner, own *spec.Node) (list []string) {
+	for _, a := range p.attached {
+		if slices.ContainsFunc(a.Addresses, func(at netip.Addr) bool {
+			subnet, has := own.Subnet(spec.FamilyOf(at))
+			return !has || !subnet.Contains(at)
+		}) {
+			list = append(list, a.On(own.Name).Key())
+		}
+	}
+	slices.Sort(list)
+	return list
+}
