@@ -166,12 +166,30 @@ func (d *Daemon) say(err error) {
 // follow forgets what a cluster told, and says whether one will tell.
 func (p *Planner) follow(cluster bool) {
 	p.follows = cluster
-	p.candidates, p.joined = nil, nil
+	p.candidates, p.joined, p.macs = nil, nil, spec.PerFamily[spec.MAC]{}
 	p.inventory, p.merged, p.index = p.inventory.Attached(), nil, nil
 }
 
 func (p *Planner) setNodes(candidates []spec.Candidate) {
+	for i := range candidates {
+		if candidates[i].Name == p.options.Node {
+			p.keepMACs(&candidates[i])
+		}
+	}
 	p.candidates, p.joined, p.merged = candidates, nil, nil
+}
+
+// keepMACs has the node's own candidate say the MACs that its VTEPs have. What its
+// Node says counts when a daemon begins, so that peers need not learn another MAC;
+// from then on it is written by the daemon, and whoever else writes it is wrong.
+func (p *Planner) keepMACs(own *spec.Candidate) {
+	for _, f := range spec.Families {
+		if mac := p.macs.Get(f); !mac.IsZero() {
+			for _, says := range []*spec.Published{&own.Polder, &own.Flannel} {
+				says.MACs.Set(f, mac)
+			}
+		}
+	}
 }
 
 // apply changes what an event says.

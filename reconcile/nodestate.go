@@ -97,6 +97,7 @@ func (d *Daemon) nodeState() (s NodeState) {
 		want := v.compiled.Links[v.compiled.VTEPs.Get(f)].MAC
 		if have := v.state.Links[v.compiled.VTEPs.Get(f)]; have.Type == overlay.TypeVXLAN && have.MAC == want {
 			s.MACs.Set(f, want)
+			a.macs.Set(f, want)
 		}
 	}
 	s.Peers = append(s.Peers, d.lost()...)

@@ -54,6 +54,7 @@ type Planner struct {
 	// beside those of the spec; nil: as of before the latest change of either.
 	candidates []spec.Candidate
 	joined     *joined
+	macs       spec.PerFamily[spec.MAC] // of the node's VTEPs, once they are in the kernel
 }
 
 // Open opens a planner for the calling thread's network namespace.
