@@ -1,0 +1,3 @@
+// Package kubenodes tests nodes of the pod network that are those of a real API
+// server: what daemons make of Nodes, and what they write to them.
+package kubenodes
