@@ -14,6 +14,7 @@ import (
 type NodeState struct {
 	Network *spec.Network // nil: polder makes none, and there is nothing to say
 	Stands  bool          // the node's own part of it is in the kernel
+	Gone    bool          // it has been destroyed, and is not made again until somebody asks
 	// What follows is as it is in the kernel, by the family of pods.
 	Families  []spec.Family
 	Addresses spec.PerFamily[netip.Addr] // that packets to peers come from
@@ -73,6 +74,10 @@ func (d *Daemon) nodeState() (s NodeState) {
 		return s
 	}
 	s.Network = a.options.Spec.Network
+	if d.now.Held == ModeDestroy {
+		s.Gone = true
+		return s
+	}
 	for _, l := range a.nodes().out {
 		if l.Node == a.options.Node {
 			s.Self = append(s.Self, l)
@@ -103,6 +108,23 @@ func (d *Daemon) nodeState() (s NodeState) {
 	s.Peers = append(s.Peers, d.lost()...)
 	slices.SortStableFunc(s.Peers, spec.LeftOut.Compare)
 	return s
+}
+
+// leftOut are warnings about nodes of the cluster that have no part in the network,
+// the first few of them.
+func (d *Daemon) leftOut() (list []string) {
+	if d.applier.options.Spec == nil || !d.applier.options.Spec.NodesBeside() {
+		return nil
+	}
+	const most = 10
+	out := d.applier.nodes().out
+	for _, l := range out[:min(len(out), most)] {
+		list = append(list, "left out of the pod network: "+l.String())
+	}
+	if more := len(out) - most; more > 0 {
+		list = append(list, fmt.Sprintf("left out of the pod network: %d more, as of a node or one of its families", more))
+	}
+	return list
 }
 
 // lost are the peers to which the path is not in the kernel.

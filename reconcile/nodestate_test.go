@@ -90,6 +90,9 @@ func TestNetworkOfACluster(t *testing.T) {
 		if len(s.Peers) != 1 || s.Peers[0].Node != "n3" || s.Peers[0].Reason != spec.OverlappingCIDR {
 			t.Fatalf("peers: %+v", s.Peers)
 		}
+		if c := h.Condition(); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "left out of the pod network: n3: IPv4: its pod CIDR 10.244.2.0/24 overlaps") {
+			t.Fatalf("warnings: %q", c.Warnings)
+		}
 		derived := s.MACs.IPv4
 		if derived.IsZero() || s.Addresses.IPv4 != underlayAddress.Addr() {
 			t.Fatalf("published %+v", s)
@@ -158,6 +161,17 @@ func TestNetworkOfACluster(t *testing.T) {
 		h.settle()
 		if h.route("10.244.2.0/24") || !h.Condition().InSync {
 			t.Fatalf("a node that is gone is still there: %q", h.Condition())
+		}
+
+		plan, err := h.Plan(t.Context(), ModeDestroy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Apply(t.Context(), ModeDestroy, plan.ID(), func(Outcome) {}); err != nil {
+			t.Fatal(err)
+		}
+		if s, _ := cluster.latest(); !s.Gone || s.Stands {
+			t.Fatalf("published %+v", s)
 		}
 	})
 }

@@ -128,6 +128,9 @@ func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) 
 		clear(d.retries)
 		clear(d.keeper.failed)
 		d.view = nil
+		if held == ModeDestroy {
+			d.speak()
+		}
 		return result, err
 	}
 	if after != nil {

@@ -290,6 +290,7 @@ func TestConditions(t *testing.T) {
 		want  string
 	}{
 		"no network":     {reconcile.NodeState{Stands: true}, ""},
+		"destroyed":      {reconcile.NodeState{Network: network, Gone: true}, "NetworkUnavailable=True Destroyed"},
 		"not yet":        {reconcile.NodeState{Network: network}, "polder.net/PodCIDRs=True Complete"},
 		"all is well":    {reconcile.NodeState{Network: network, Stands: true, Families: []spec.Family{spec.IPv4}}, "NetworkUnavailable=False PolderIsUp; polder.net/PodCIDRs=True Complete; polder.net/Peers=True AllReached"},
 		"a broken peer":  {reconcile.NodeState{Network: network, Stands: true, Families: []spec.Family{spec.IPv4}, Peers: missing}, "NetworkUnavailable=False PolderIsUp; polder.net/PodCIDRs=True Complete; polder.net/Peers=False NotAllReached"},

@@ -77,6 +77,9 @@ func conditionsDue(s reconcile.NodeState) (due []corev1.NodeCondition) {
 		due = append(due, corev1.NodeCondition{Type: t, Status: status, Reason: reason, Message: message})
 	}
 	switch {
+	case s.Gone:
+		say(networkUnavailable, corev1.ConditionTrue, "Destroyed", "the pod network was destroyed on this node")
+		return due
 	case s.Stands:
 		say(networkUnavailable, corev1.ConditionFalse, "PolderIsUp", "the node's part of the pod network is in the kernel")
 	case len(s.Self) > 0 && len(s.Families) == 0:

@@ -108,6 +108,8 @@ var metrics = []metric{
 		func(c *reconcile.ClusterCondition) float64 { return float64(c.Since.UnixMilli()) / 1000 }),
 	cluster("polder_cluster_heard", "1 if the API server answers. Otherwise what it told last stays in force.",
 		func(c *reconcile.ClusterCondition) float64 { return truth(c.Err == nil) }),
+	cluster("polder_cluster_published", "1 if the API server takes what the node publishes. Otherwise peers go by what it published before.",
+		func(c *reconcile.ClusterCondition) float64 { return truth(c.Unsaid == nil) }),
 	gauge("polder_conflicts", "Objects of others in the way of ours.",
 		func(c reconcile.Condition) float64 { return float64(len(c.Conflicts)) }),
 	{

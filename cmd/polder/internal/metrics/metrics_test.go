@@ -47,7 +47,7 @@ func troubled() reconcile.Condition {
 	return reconcile.Condition{
 		Ready:   true,
 		Spec:    reconcile.SpecCondition{Loaded: time.UnixMilli(1_795_420_329_250), Err: errors.New("line 3")},
-		Cluster: &reconcile.ClusterCondition{Known: true, Since: time.UnixMilli(1_795_420_329_250), Err: errors.New("refused")},
+		Cluster: &reconcile.ClusterCondition{Known: true, Since: time.UnixMilli(1_795_420_329_250), Err: errors.New("refused"), Unsaid: errors.New("nodes \"n1\" is forbidden")},
 		Failures: []reconcile.Failure{
 			{Change: change.Change{Kind: "route"}}, {Change: change.Change{Kind: "route"}}, {Change: change.Change{Kind: "link"}},
 		},
@@ -90,6 +90,7 @@ polder_changes_total{action="create",kind="route",repair="false",result="failed"
 polder_changes_total{action="update",kind="link",repair="true",result="done"} 5
 polder_cluster_heard 0
 polder_cluster_known 1
+polder_cluster_published 0
 polder_cluster_since_timestamp_seconds 1.79542032925e+09
 polder_conflicts 4
 polder_dropped_bytes_total{reason="policy_no_connection"} 1600

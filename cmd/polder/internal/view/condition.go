@@ -51,6 +51,8 @@ type ClusterCondition struct {
 	Known bool      `json:"known"`           // until then nothing in the kernel is changed
 	Since time.Time `json:"since"`           // since when it is known, or is waited for
 	Error string    `json:"error,omitempty"` // why nothing is heard of it now
+	// Unsaid is why it does not take what the node publishes.
+	Unsaid string `json:"publish_error,omitempty"`
 }
 
 // Failure is an object that could not be written, for as long as that lasts.
@@ -96,6 +98,9 @@ func NewCondition(c reconcile.Condition, p Process, lastEvent uint64, now time.T
 		model.Cluster = &ClusterCondition{Known: c.Cluster.Known, Since: c.Cluster.Since}
 		if c.Cluster.Err != nil {
 			model.Cluster.Error = c.Cluster.Err.Error()
+		}
+		if c.Cluster.Unsaid != nil {
+			model.Cluster.Unsaid = c.Cluster.Unsaid.Error()
 		}
 	}
 	for _, f := range c.Failures {
@@ -167,6 +172,9 @@ func (c Condition) writeCluster(t Text, row func(label, format string, args ...a
 	}
 	if c.Cluster.Error != "" {
 		row("", "%s", t.bad("nothing is heard of it: "+c.Cluster.Error))
+	}
+	if c.Cluster.Unsaid != "" {
+		row("", "%s", t.bad("it does not take what this node publishes: "+c.Cluster.Unsaid))
 	}
 }
 

@@ -73,7 +73,7 @@ func TestDaemonText(t *testing.T) {
 		}, Text{}},
 		{"cluster", reconcile.Condition{
 			Spec: good, InSync: true, Since: ago(time.Second),
-			Cluster: &reconcile.ClusterCondition{Known: true, Since: ago(25 * time.Hour), Err: errors.New("pods: connection refused")},
+			Cluster: &reconcile.ClusterCondition{Known: true, Since: ago(25 * time.Hour), Err: errors.New("pods: connection refused"), Unsaid: errors.New("nodes \"n1\" is forbidden")},
 		}, Text{}},
 		{"cluster-waiting", reconcile.Condition{Spec: good, Since: ago(time.Minute), Cluster: &reconcile.ClusterCondition{Since: ago(time.Minute)}}, Text{}},
 		{"held", reconcile.Condition{Spec: good, Held: reconcile.ModeDestroy, Since: ago(100 * time.Hour)}, Text{Color: true}},
