@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -308,6 +309,32 @@ func TestConditions(t *testing.T) {
 	}
 }
 
+// TestManual: the manual has all that is written to Nodes.
+func TestManual(t *testing.T) {
+	text, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := []string{polderAddress.IPv4, polderAddress.IPv6, polderMAC.IPv4, polderMAC.IPv6}
+	for _, c := range conditions {
+		words = append(words, string(c))
+	}
+	network := &spec.Network{}
+	for _, s := range []reconcile.NodeState{{Network: network, Stands: true}, {Network: network, Gone: true}, {Network: network, Strays: []string{"x"}}, {Network: network, Stands: true, Peers: []spec.LeftOut{{}}}} {
+		for _, c := range conditionsDue(s) {
+			words = append(words, c.Reason)
+		}
+	}
+	for _, r := range []spec.Reason{spec.NoPodCIDR, spec.OutsidePodCIDRs, spec.OverlappingCIDR, spec.NoAddress, spec.UnsuitedAddress, spec.DuplicateAddress, spec.DuplicateMAC, spec.NotPublished, spec.OtherBackend, spec.GarbledData} {
+		words = append(words, string(r))
+	}
+	for _, word := range words {
+		if !strings.Contains(string(text), "`"+word+"`") {
+			t.Errorf("the manual does not have %s", word)
+		}
+	}
+}
+
 // TestPublisher writes what changes at once, and what becomes of peers only when it
 // has lasted: all nodes see it when one joins.
 func TestPublisher(t *testing.T) {
@@ -333,9 +360,15 @@ func TestPublisher(t *testing.T) {
 	}
 	old := p.own.DeepCopy()
 	old.ResourceVersion, p.own.ResourceVersion = "9", "10"
+	p.answered = time.Now()
 	p.set(old)
 	if p.own == old {
 		t.Error("what is told late takes the place of what was answered")
+	}
+	p.answered = time.Now().Add(-time.Minute)
+	p.set(old)
+	if p.own != old {
+		t.Error("versions that began anew are taken for late ones")
 	}
 }
 

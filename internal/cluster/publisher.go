@@ -24,6 +24,8 @@ type publisher struct {
 	own   *corev1.Node // trimmed; nil: it is not known
 	state reconcile.NodeState
 	wake  chan struct{} // of capacity 1: one of the two is another
+	// answered is when the API server last answered what own is.
+	answered time.Time
 	// since is since when the peers are other than they are said to be; zero: they
 	// are not.
 	since time.Time
@@ -40,10 +42,13 @@ func (p *publisher) ring() {
 	}
 }
 
-// set notes what the own Node is; nil: it is not there. What is told may be older
-// than what was answered when the Node was written last.
+// echo is how long what is told may be older than what was answered when the Node was
+// written. It is not for ever: versions begin anew when etcd is restored.
+const echo = 10 * time.Second
+
+// set notes what the own Node is; nil: it is not there.
 func (p *publisher) set(n *corev1.Node) {
-	if n != nil && p.own != nil && n.UID == p.own.UID {
+	if n != nil && p.own != nil && n.UID == p.own.UID && time.Since(p.answered) < echo {
 		if order, err := resourceversion.CompareResourceVersion(n.ResourceVersion, p.own.ResourceVersion); err == nil && order < 0 {
 			return
 		}
@@ -116,6 +121,7 @@ func (s *Source) publish(ctx context.Context, core *rest.RESTClient) {
 		s.mu.Lock()
 		if s.publisher.own != nil && s.publisher.own.UID == node.UID {
 			s.publisher.set(trimNode(node, true))
+			s.publisher.answered = time.Now()
 		}
 		s.mu.Unlock()
 		for _, c := range change.conditions {
