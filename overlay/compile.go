@@ -328,13 +328,10 @@ func (c *compiler) peers() {
 // peer leads one subnet of a peer to it.
 func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 	pods := spec.FamilyOf(subnet.Addr())
-	if !c.has(pods) {
-		return
-	}
-	family := c.rides.Get(pods)
+	family := c.rides.Get(pods) // 0: this node has no pods of that family
 	address, ok := peer.Address(family)
 	if !ok {
-		return // not of a validated spec
+		return
 	}
 	path, known := c.facts.Paths[address.Addr]
 	adjacent := known && !path.Local && !path.Gateway.IsValid()

@@ -131,6 +131,19 @@ func TestJoinOwn(t *testing.T) {
 	}
 }
 
+// TestUnderlayOfCandidates: one node without IPv6 does not move the IPv6 of all others
+// to another underlay.
+func TestUnderlayOfCandidates(t *testing.T) {
+	sp, lacking := *clustered(t, "", ""), candidate(2)
+	lacking.Addresses.IPv6 = netip.Addr{}
+	sp.Nodes, _ = sp.Join([]spec.Candidate{candidate(1), lacking}, "n1")
+	for _, f := range spec.Families {
+		if got := sp.UnderlayFamily(f); got != f || len(sp.Nodes) != 2 {
+			t.Errorf("pods of %s are carried by %s", f, got)
+		}
+	}
+}
+
 // TestJoinFiles: a node of the files is as they say, whatever the cluster says, but
 // for a MAC that it publishes; and nobody takes its place.
 func TestJoinFiles(t *testing.T) {
@@ -167,6 +180,7 @@ func TestJoinAnybody(t *testing.T) {
 		for i := range rapid.IntRange(1, 8).Draw(rt, "nodes") {
 			number := func(label string) int { return rapid.IntRange(1, 6).Draw(rt, label) }
 			c := candidate(i)
+			c.Name = fmt.Sprint("n", 9-i)
 			c.Subnets, c.Addresses = candidate(number("subnets")).Subnets, candidate(number("addresses")).Addresses
 			if rapid.Bool().Draw(rt, "narrow") {
 				c.Subnets.IPv4 = netip.PrefixFrom(c.Subnets.IPv4.Addr(), rapid.IntRange(14, 32).Draw(rt, "bits")).Masked()

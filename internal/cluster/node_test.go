@@ -366,9 +366,18 @@ func TestPublisher(t *testing.T) {
 		t.Error("what is told late takes the place of what was answered")
 	}
 	p.answered = time.Now().Add(-time.Minute)
+	select {
+	case <-p.wake:
+	default:
+	}
 	p.set(old)
 	if p.own != old {
 		t.Error("versions that began anew are taken for late ones")
+	}
+	select {
+	case <-p.wake:
+	default:
+		t.Error("another Node is not looked at")
 	}
 }
 
