@@ -21,6 +21,9 @@ type Desired struct {
 	Declared map[string]bool            // links that an endpoint of the spec attaches to the bridge
 	Findings []change.Conflict          // what this host cannot have as the spec wants it
 	Warnings []string                   // worth knowing, nothing is done about it
+	// LeftOut are nodes to which no path can lead from here. One of the files is among
+	// the findings, too; one of a cluster is no fault of this host.
+	LeftOut []spec.LeftOut
 }
 
 // Peer is another node's pod subnet and how this node reaches it.
@@ -340,7 +343,11 @@ func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 	direct := c.net.Backend.Type == spec.HostGW || c.net.Backend.DirectRouting && adjacent && family == pods
 	if direct {
 		if !adjacent {
-			c.Findings = append(c.Findings, notAdjacent(peer, subnet, address.Addr, path, known))
+			finding := notAdjacent(peer, subnet, address.Addr, path, known)
+			c.LeftOut = append(c.LeftOut, spec.LeftOut{Node: peer.Name, Family: pods, Reason: spec.NoPath, Text: finding.Reason})
+			if peer.Range.Filename != "" {
+				c.Findings = append(c.Findings, finding)
+			}
 			return
 		}
 		hop.Gateway, hop.Link = address.Addr, path.Link

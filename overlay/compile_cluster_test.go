@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/poldernet/polder/spec"
 )
 
@@ -87,6 +89,26 @@ func TestOneFamily(t *testing.T) {
 				t.Errorf("a peer of one without %s: %v, %v", lacking, d.Peers, d.Findings)
 			}
 		}
+	}
+}
+
+// TestPeerOffTheLink: a node of the cluster to which host-gw cannot lead is named, and
+// the others are reached. One of the files is in conflict.
+func TestPeerOffTheLink(t *testing.T) {
+	c := cluster{nodes: 3, families: dual, underlay: dual, backend: hostGW()}
+	sp, facts := c.spec(), c.facts()
+	facts.Paths[nodeAddress(spec.IPv4, 3)] = HostPath{Link: "eth0", Gateway: nodeAddress(spec.IPv4, 9)}
+	d, err := Compile(sp, sp.Nodes[0], facts)
+	if err != nil || len(d.Findings) != 1 || len(d.LeftOut) != 1 {
+		t.Fatalf("%v: findings %v, left out %v", err, d.Findings, d.LeftOut)
+	}
+	sp.Kubernetes, sp.Nodes[2].Range = &spec.Kubernetes{}, hcl.Range{}
+	d, err = Compile(sp, sp.Nodes[0], facts)
+	if err != nil || len(d.Findings) > 0 || len(d.LeftOut) != 1 || len(d.Peers) != 3 {
+		t.Fatalf("%v: findings %v, left out %v, peers %v", err, d.Findings, d.LeftOut, d.Peers)
+	}
+	if got := d.LeftOut[0].String(); got != "n3: IPv4: node n3 at 192.0.2.13 is behind the gateway 192.0.2.19, and host-gw works only between nodes on one link" {
+		t.Error(got)
 	}
 }
 

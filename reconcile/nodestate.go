@@ -29,9 +29,6 @@ type NodeState struct {
 	Peers []spec.LeftOut
 }
 
-// NoPath is why a peer is not reached that has a part in the network.
-const NoPath spec.Reason = "NoPath"
-
 // joined is which nodes there are.
 type joined struct {
 	all []*spec.Node
@@ -118,6 +115,9 @@ func (d *Daemon) leftOut() (list []string) {
 	}
 	const most = 10
 	out := d.applier.nodes().out
+	if d.view != nil && d.view.compiled != nil {
+		out = slices.Concat(out, d.view.compiled.LeftOut)
+	}
 	for _, l := range out[:min(len(out), most)] {
 		list = append(list, "left out of the pod network: "+l.String())
 	}
@@ -130,29 +130,17 @@ func (d *Daemon) leftOut() (list []string) {
 // lost are the peers to which the path is not in the kernel.
 func (d *Daemon) lost() (list []spec.LeftOut) {
 	v := d.view
-	led := make(map[netip.Prefix]bool, len(v.compiled.Peers))
-	for _, p := range v.compiled.Peers {
-		led[p.Subnet] = v.compiled.Leads(v.state, p)
-	}
 	why := map[string]string{}
 	for _, c := range d.now.Conflicts {
-		why[c.Name] = c.Reason
+		why[c.Name] = ": " + c.Reason
 	}
-	j := d.applier.nodes()
-	for _, n := range j.all {
-		for _, p := range n.Subnets {
-			f := spec.FamilyOf(p.Addr())
-			if _, has := j.own.Subnet(f); n == j.own || !has || led[p] {
-				continue
-			}
-			text := fmt.Sprintf("the path to %s is not in the kernel", p)
-			if reason := why[p.String()]; reason != "" {
-				text += ": " + reason
-			}
-			list = append(list, spec.LeftOut{Node: n.Name, Family: f, Reason: NoPath, Text: text})
+	for _, p := range v.compiled.Peers {
+		if !v.compiled.Leads(v.state, p) {
+			text := fmt.Sprintf("the path to %s is not in the kernel%s", p.Subnet, why[p.Subnet.String()])
+			list = append(list, spec.LeftOut{Node: p.Node, Family: spec.FamilyOf(p.Subnet.Addr()), Reason: spec.NoPath, Text: text})
 		}
 	}
-	return list
+	return append(list, v.compiled.LeftOut...)
 }
 
 // strays are containers that have no address in a subnet of the node's, of a family

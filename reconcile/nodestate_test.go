@@ -113,7 +113,7 @@ func TestNetworkOfACluster(t *testing.T) {
 		all[2].Subnets.IPv4 = netip.MustParsePrefix("10.244.3.0/24")
 		cluster.fakeCluster <- Update{Nodes: slices.Clone(all)}
 		h.settle()
-		if s, _ := cluster.latest(); !s.Stands || len(s.Peers) != 1 || s.Peers[0].Node != "n3" || s.Peers[0].Reason != NoPath {
+		if s, _ := cluster.latest(); !s.Stands || len(s.Peers) != 1 || s.Peers[0].Node != "n3" || s.Peers[0].Reason != spec.NoPath {
 			t.Fatalf("published %+v", s)
 		}
 		h.do(func() { h.refused = nil })

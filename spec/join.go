@@ -66,6 +66,7 @@ const (
 	NotPublished     Reason = "NotPublished"
 	OtherBackend     Reason = "OtherBackend"
 	GarbledData      Reason = "GarbledData"
+	NoPath           Reason = "NoPath" // from this node to that one
 )
 
 // Join finds which nodes there are: those of the spec's files and, of the
