@@ -130,6 +130,9 @@ func (d *Daemon) leftOut() (list []string) {
 // lost are the peers to which the path is not in the kernel.
 func (d *Daemon) lost() (list []spec.LeftOut) {
 	v := d.view
+	if d.now.InSync { // of thousands, none has to be looked at
+		return v.compiled.LeftOut
+	}
 	why := map[string]string{}
 	for _, c := range d.now.Conflicts {
 		why[c.Name] = ": " + c.Reason
