@@ -110,8 +110,8 @@ func TestFlannelsWords(t *testing.T) {
 		says := map[string]string{
 			"kube-subnet-manager": "true", "backend-type": "vxlan",
 			"public-ip": "192.0.2.1" + node[1:], "public-ipv6": "2001:db8::1" + node[1:],
-			"backend-data":    fmt.Sprintf(`{"VNI":1,"VtepMAC":"%s"}`, w.mac(node, "flannel.1")),
-			"backend-v6-data": fmt.Sprintf(`{"VNI":1,"VtepMAC":"%s"}`, w.mac(node, "flannel-v6.1")),
+			"backend-data":    fmt.Sprintf(`{"VNI":1,"VtepMAC":%q}`, w.mac(node, "flannel.1")),
+			"backend-v6-data": fmt.Sprintf(`{"VNI":1,"VtepMAC":%q}`, w.mac(node, "flannel-v6.1")),
 		}
 		want := map[string]string{}
 		for key, value := range says {
