@@ -126,7 +126,7 @@ func (k *kernel) refill(id TableID, c Chain, gen Generation) error {
 		return err
 	}
 	m.guard(gen)
-	return k.w.send(tx, m)
+	return k.w.send(m)
 }
 
 // alterations are copies of an expression with another value in one field.

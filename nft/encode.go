@@ -15,6 +15,7 @@ type batch struct {
 	b     []byte
 	from  int   // where the message begins that is being written
 	steps []int // of the messages, by their sequence numbers less 1
+	about func(step int) string
 	err   error
 }
 
@@ -32,19 +33,30 @@ const (
 
 // encode writes a transaction, which the kernel takes in whichever generation.
 func encode(tx transaction) (batch, error) {
-	const nfnlBatchGenID = 1
-	m := batch{b: make([]byte, 0, 4096)}
-	m.message(nfnlBatchBegin, 0, 0, nfnlSubsysNFTables)
-	m.number(nfnlBatchGenID, 0)
-	m.end()
+	m := newBatch(func(i int) string { return brief(tx[i]) })
 	for i, s := range tx {
 		if m.step(i, s); m.err != nil {
 			return m, fmt.Errorf("%s: %w", s.op.text(s.table), m.err)
 		}
 	}
+	m.finish()
+	return m, nil
+}
+
+// newBatch begins a transaction; about says what a step of it is about.
+func newBatch(about func(step int) string) batch {
+	const nfnlBatchGenID = 1
+	m := batch{b: make([]byte, 0, 4096), about: about}
+	m.message(nfnlBatchBegin, 0, 0, nfnlSubsysNFTables)
+	m.number(nfnlBatchGenID, 0)
+	m.end()
+	return m
+}
+
+// finish ends it.
+func (m *batch) finish() {
 	m.message(nfnlBatchEnd, 0, 0, nfnlSubsysNFTables)
 	m.end()
-	return m, nil
 }
 
 // guard has the kernel take it in one generation only.
@@ -135,17 +147,23 @@ func (m *batch) object(i int, id TableID, kind, flags uint16) {
 	m.text(1, id.Name)
 }
 
+// Of NFT_MSG_DELRULE, and of NFT_MSG_NEWRULE.
+const (
+	delRule = 8
+	ofChain = 2
+)
+
 // step writes the messages of an operation.
 func (m *batch) step(i int, s step) {
 	const (
 		newTable, delTableKind = 0, 2
 		newChain, delChainKind = 3, 5
-		newRule, delRule       = 6, 8
+		newRule                = 6
 		newSet, delSetKind     = 9, 11
 		newElements, delElems  = 12, 14
 		newObject, delObj      = 18, 20
 
-		name = 2 // of a set or object; a rule's chain
+		name = 2 // of a set or object
 	)
 	switch o := s.op.(type) {
 	case addTable:
@@ -165,10 +183,10 @@ func (m *batch) step(i int, s step) {
 		m.chain(o.name, nil)
 	case flushChain:
 		m.object(i, s.table, delRule, 0)
-		m.text(name, o.name)
+		m.text(ofChain, o.name)
 	case addRule:
 		m.object(i, s.table, newRule, nlmCreate|nlmAppend)
-		m.text(name, o.chain)
+		m.text(ofChain, o.chain)
 		m.rule(o.rule)
 	case addSet:
 		m.object(i, s.table, newSet, nlmCreate)

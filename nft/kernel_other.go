@@ -37,6 +37,11 @@ func (*Reader) ForeignDrops(context.Context) ([]ForeignDrop, error) { return nil
 // ChainNames fails.
 func (*Reader) ChainNames() (map[TableID][]string, error) { return nil, errNotLinux }
 
+// Foreign fails.
+func (*Reader) Foreign(context.Context, func(TableID) bool) (map[TableID][]ForeignChain, Generation, error) {
+	return nil, 0, errNotLinux
+}
+
 // Writer commits plans, on Linux.
 type Writer struct{}
 
@@ -51,6 +56,9 @@ func (*Writer) Try(context.Context, Table) error { return errNotLinux }
 
 // Commit fails.
 func (*Writer) Commit(context.Context, *Plan, Generation) (Generation, error) { return 0, errNotLinux }
+
+// Remove fails.
+func (*Writer) Remove(context.Context, []Removal, Generation) error { return errNotLinux }
 
 // Watcher tells of commits, on Linux.
 type Watcher struct{}

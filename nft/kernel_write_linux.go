@@ -73,12 +73,11 @@ func (w *Writer) Try(ctx context.Context, t Table) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	tx := trial(t)
-	m, err := encode(tx)
+	m, err := encode(trial(t))
 	if err != nil {
 		return err
 	}
-	return w.send(tx, m)
+	return w.send(m)
 }
 
 // membarrierGlobal is MEMBARRIER_CMD_GLOBAL, <linux/membarrier.h>.
@@ -125,7 +124,7 @@ func (c *commit) transaction(ctx context.Context, tx transaction) error {
 			}
 		}
 		m.guard(c.gen)
-		err := c.send(tx, m)
+		err := c.send(m)
 		if err == nil {
 			c.gen = c.gen.next()
 			return nil
@@ -190,7 +189,7 @@ func (c *commit) settle(ctx context.Context, failure error) error {
 
 // send has the kernel carry out a transaction. When sendto returns it has, or has not,
 // and its errors are there to be received: it answers nothing else.
-func (w *Writer) send(tx transaction, m batch) error {
+func (w *Writer) send(m batch) error {
 	if len(m.b) > w.room {
 		if err := w.socket.conn.SetWriteBuffer(2 * len(m.b)); err != nil {
 			return fmt.Errorf("room for a transaction of %d bytes: %w", len(m.b), err)
@@ -208,7 +207,7 @@ func (w *Writer) send(tx transaction, m batch) error {
 			err = messages(b, func(h messageHeader, data []byte) error {
 				err := status(data)
 				if n := int(h.sequence); err != nil && n > 0 && n <= len(m.steps) {
-					return fmt.Errorf("%s: %w", brief(tx[m.steps[n-1]]), err)
+					return fmt.Errorf("%s: %w", m.about(m.steps[n-1]), err)
 				}
 				return err
 			})
