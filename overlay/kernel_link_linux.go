@@ -30,7 +30,7 @@ func openHandle() (*netlink.Handle, error) {
 func (w *Writer) writeLink(op Op) error {
 	want := op.object.(Link)
 	if op.delete {
-		return w.deleteLink(want.Name)
+		return w.deleteLink(want)
 	}
 	have, there := op.before.(Link)
 	if !there || op.Change.Action == actionReplace {
@@ -146,18 +146,24 @@ func (w *Writer) createLink(want Link) error {
 	return err
 }
 
-func (w *Writer) deleteLink(name string) error {
-	l, err := w.link(name)
+// deleteLink deletes a link if it is still the one that was read: ours, or not, see
+// RemoveLink.
+func (w *Writer) deleteLink(seen Link) error {
+	l, err := w.link(seen.Name)
 	if notFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if !(Link{Type: LinkType(l.Type()), Alias: l.Attrs().Alias}).Marked() {
-		return fmt.Errorf("link %s is no longer polder's", name)
+	now := Link{Type: LinkType(l.Type()), Alias: l.Attrs().Alias}
+	switch {
+	case seen.Marked() && !now.Marked():
+		return fmt.Errorf("link %s is no longer polder's", seen.Name)
+	case !seen.Marked() && (now.Marked() || now.Type != seen.Type):
+		return fmt.Errorf("link %s is no longer what it was", seen.Name)
 	}
-	delete(w.byName, name)
+	delete(w.byName, seen.Name)
 	if err := w.handle.LinkDel(l); err != nil && !notFound(err) {
 		return err
 	}

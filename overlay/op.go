@@ -56,6 +56,12 @@ func remove(before object, reason string) Op {
 	return Op{Change: describe(change.Delete, before, nil, reason), delete: true, object: before}
 }
 
+// RemoveLink is the operation that deletes a link of which the spec says nothing.
+func RemoveLink(l Link) Op { return remove(l, "") }
+
+// RemoveRoute is the operation that deletes a route of which the spec says nothing.
+func RemoveRoute(e RouteEntry) Op { return remove(e, "") }
+
 // describe says in the plan's words what becomes of an object. Of a changed
 // one it names the attributes that differ.
 func describe(action change.Action, before, after object, reason string) change.Change {

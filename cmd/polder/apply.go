@@ -61,11 +61,16 @@ func (c *changer) addFlags(cmd *cobra.Command) {
 	flags.BoolVarP(&c.verbose, "verbose", "v", false, "show every change of long plans")
 }
 
-func (c *changer) run(cmd *cobra.Command, a *app, options func() (reconcile.Options, error), mode reconcile.Mode) (err error) {
+func (c *changer) run(cmd *cobra.Command, a *app, options func() (reconcile.Options, error), mode reconcile.Mode) error {
+	return c.through(cmd, a, mode, func() (door, error) { return a.open(cmd, options) })
+}
+
+// through is run by a door.
+func (c *changer) through(cmd *cobra.Command, a *app, mode reconcile.Mode, open func() (door, error)) (err error) {
 	if c.asJSON && !c.autoApprove {
-		return usageError{errors.New("--json needs --auto-approve: the question would not be JSON"), "polder " + string(mode)}
+		return usageError{errors.New("--json needs --auto-approve: the question would not be JSON"), cmd.CommandPath()}
 	}
-	d, err := a.open(cmd, options)
+	d, err := open()
 	if err != nil {
 		return err
 	}
@@ -183,6 +188,7 @@ func (a *app) confirm(ctx context.Context, mode reconcile.Mode) error {
 		reconcile.ModeApply:   "Do you want to do this?",
 		reconcile.ModeDestroy: "Do you want to remove all this? Pods lose their network.",
 		reconcile.ModeRelease: "Do you want to let go of all this? Polder no longer looks after it then.",
+		view.ModeClean:        "Do you want to remove all this? polder cannot make it again.",
 	}[mode]
 	if _, err := fmt.Fprintf(a.out, "\n%s\n  Only \"yes\" is accepted: ", question); err != nil {
 		return fmt.Errorf("asking: %w", err)

@@ -4,20 +4,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/cmd/polder/internal/view"
-	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
 )
 
 func newMigrateCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "migrate",
-		Short:   "Look before a node is taken over from flannel",
+		Short:   "Take a node over from flannel or canal: look before, clean up after",
 		Long:    `migrate is about nodes whose network another program has made.`,
 		Example: `  polder migrate check`,
 		Args:    subcommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newMigrateCheckCommand(a))
+	cmd.AddCommand(newMigrateCheckCommand(a), newMigrateCleanCommand(a))
 	return cmd
 }
 
@@ -28,8 +28,8 @@ func newMigrateCheckCommand(a *app) *cobra.Command {
 		Short: "Say what switching this node from flannel to polder would do",
 		Long: `check makes the plan that apply would carry out here, and says what it means to
 traffic: what is adopted as it is, what is added beside it, what would be changed
-or lost, and what stays of flannel's with the commands that remove it. flannel may
-run on meanwhile. Nothing is written.
+or lost, and what stays of flannel's and of Felix's, which polder migrate clean
+removes. They may run on meanwhile. Nothing is written.
 
 The exit status is 0 when the switch changes and loses nothing, 2 when it would,
 and 1 on errors and when something is in the way, as that of plan.`,
@@ -51,11 +51,11 @@ and 1 on errors and when something is in the way, as that of plan.`,
 			if err != nil {
 				return err
 			}
-			remains, err := flannel.Remaining(cmd.Context(), options.Spec)
+			left, err := remains.Look(cmd.Context(), options.Spec)
 			if err != nil {
 				return err
 			}
-			model := view.NewMigration(plan, *remains)
+			model := view.NewMigration(plan, *left)
 			if err := a.show(model, asJSON, verbose); err != nil {
 				return err
 			}

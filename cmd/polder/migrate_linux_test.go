@@ -247,14 +247,14 @@ func TestMigrateFromFlannel(t *testing.T) {
 				t.Errorf("verdict %s:\n%s", m.Verdict, text)
 			}
 			var left []string
-			for _, r := range m.Flannel.Rules {
+			for _, r := range m.Remains.Rules {
 				left = append(left, r.Name)
 			}
 			if !slices.Equal(left, test.left) {
 				t.Errorf("of flannel's rules stay %q, want %q", left, test.left)
 			}
-			if len(m.Flannel.Processes) != 1 || !strings.Contains(text, "is running, pid ") {
-				t.Errorf("flanneld is running: %+v\n%s", m.Flannel.Processes, text)
+			if len(m.Remains.Processes) != 1 || !strings.Contains(text, "is running, pid ") {
+				t.Errorf("flanneld is running: %+v\n%s", m.Remains.Processes, text)
 			}
 			f.misfits()
 			f.switchOver(left)
@@ -270,8 +270,8 @@ func (f *flannelNode) misfits() {
 	if f.spec.Network.Backend.Type == spec.HostGW {
 		// Not on a device of polder's: the route stays where it is, and polder
 		// drops what comes from no node of the spec.
-		if m, text := f.check(2, lost); m.Verdict != view.VerdictDisturbs || len(m.Disturbs) != 0 || len(m.Flannel.Routes) != 2 || !strings.Contains(text, "route 10.244.3.0/24 via 192.0.2.13 ") {
-			f.t.Errorf("n3 is not in the spec: %s %+v\n%s", m.Verdict, m.Flannel.Routes, text)
+		if m, text := f.check(2, lost); m.Verdict != view.VerdictDisturbs || len(m.Disturbs) != 0 || len(m.Remains.Routes) != 2 || !strings.Contains(text, "route 10.244.3.0/24 via 192.0.2.13 ") {
+			f.t.Errorf("n3 is not in the spec: %s %+v\n%s", m.Verdict, m.Remains.Routes, text)
 		}
 		return
 	}
@@ -298,24 +298,80 @@ func (f *flannelNode) misfits() {
 	}
 }
 
-// switchOver switches the node and checks again.
+// switchOver switches the node, cleans up, and checks again. Meanwhile nobody else's
+// rules change.
 func (f *flannelNode) switchOver(left []string) {
 	f.t.Helper()
+	others := f.others()
+	if status, out := f.polder("migrate", "clean", "--check", "--spec", f.file); status != 1 || !strings.Contains(out, "it is running, pid ") {
+		f.t.Errorf("flanneld is running: status %d: %s", status, out)
+	}
 	f.flannel.Stop("n1")
-	if m, text := f.check(0, f.file); len(m.Flannel.Processes) != 0 || strings.Contains(text, "is running") {
-		f.t.Errorf("flanneld was stopped: %+v\n%s", m.Flannel.Processes, text)
+	if m, text := f.check(0, f.file); len(m.Remains.Processes) != 0 || strings.Contains(text, "is running") {
+		f.t.Errorf("flanneld was stopped: %+v\n%s", m.Remains.Processes, text)
+	}
+	before := f.sh("n1", "nft list tables; nft list chains")
+	if status, out := f.polder("migrate", "clean", "--auto-approve", "--spec", f.file); status != 1 || !strings.Contains(out, "it does not match the spec") {
+		f.t.Errorf("polder does not masquerade yet: status %d: %s", status, out)
+	}
+	if after := f.sh("n1", "nft list tables; nft list chains"); after != before {
+		f.t.Errorf("it removed something: %s", diff.Diff("before", []byte(before), "after", []byte(after)))
 	}
 	if status, out := f.polder("apply", "--auto-approve", "--spec", f.file); status != 0 {
 		f.t.Fatalf("status %d: %s", status, out)
 	}
 	m, text := f.check(0, f.file)
-	if m.Verdict != view.VerdictNothing || !strings.Contains(text, "matches the spec") || len(m.Flannel.Rules) != len(left) {
+	if m.Verdict != view.VerdictNothing || !strings.Contains(text, "matches the spec") || len(m.Remains.Rules) != len(left) || !strings.Contains(text, "polder migrate clean") {
 		f.t.Errorf("the node was switched: %s", text)
 	}
-	for _, r := range m.Flannel.Rules {
-		f.sh("n1", strings.Join(r.Remedy, "\n"))
+	f.clean()
+	if now := f.others(); now != others {
+		f.t.Errorf("others' rules are another: %s", diff.Diff("before", []byte(others), "after", []byte(now)))
 	}
-	if m, text = f.check(0, f.file); len(m.Flannel.Rules) != 0 {
+	if m, text = f.check(0, f.file); len(m.Remains.Rules)+len(m.Remains.Links) != 0 {
 		f.t.Errorf("the rules were removed: %s", text)
 	}
+	if found := f.sh("n1", "nft list ruleset; iptables-save; ip6tables-save"); regexp.MustCompile("FLANNEL|flannel-ipv").MatchString(found) {
+		f.t.Errorf("there is still something of flannel's in\n%s", found)
+	}
+}
+
+// others makes rules of the user's and of Docker's where flannel has some, and says
+// what they are now.
+func (f *flannelNode) others() string {
+	f.t.Helper()
+	return f.sh("n1", `
+		iptables -C FORWARD -s 192.0.2.77 -j ACCEPT 2>/dev/null || {
+			iptables -A FORWARD -s 192.0.2.77 -j ACCEPT; iptables -N DOCKER-USER; iptables -I FORWARD -j DOCKER-USER; iptables -A DOCKER-USER -j RETURN
+			iptables -t nat -N DOCKER; iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -m comment --comment "flanneld" -j MASQUERADE
+		}
+		nft list tables | grep -v 'flannel\|polder'; iptables-save | grep -v 'FLANNEL-\|^#\|^:' `)
+}
+
+// clean removes what flannel has left, when it is asked to and told yes. A device
+// and a route of it are there, too, that the spec does not want.
+func (f *flannelNode) clean() {
+	f.t.Helper()
+	f.sh("n1", "ip link add flannel.99 type vxlan id 99 dstport 9999 local 192.0.2.11 dev eth0; ip link set flannel.99 up; ip route add 10.244.99.0/24 via 192.0.2.12; ip route add 10.244.98.0/24 via 192.0.2.12 proto static")
+	f.settle("n1")
+	status, text := f.polder("migrate", "clean", "--check", "--spec", f.file)
+	if status != 2 || !strings.Contains(text, "What polder will remove from node n1 of what others have left:") || !strings.Contains(text, `- link "flannel.99"`) || !strings.Contains(text, `- route "10.244.99.0/24"`) {
+		f.t.Errorf("status %d: %s", status, text)
+	}
+	if status, text = f.polder("migrate", "clean", "--spec", f.file); status != 1 || !strings.Contains(text, "Clean cancelled. Nothing was changed.") {
+		f.t.Errorf("nobody said yes: status %d: %s", status, text)
+	}
+	if status, again := f.polder("migrate", "clean", "--check", "--spec", f.file); status != 2 || !strings.Contains(again, "- link") {
+		f.t.Errorf("nobody said yes: status %d: %s", status, again)
+	}
+	if status, text = f.polder("migrate", "clean", "--auto-approve", "--spec", f.file); status != 0 || !strings.Contains(text, "Clean complete. 0 added, 0 changed, ") {
+		f.t.Errorf("status %d: %s", status, text)
+	}
+	if status, text = f.polder("migrate", "clean", "--check", "--spec", f.file); status != 0 || !strings.HasPrefix(text, "No changes. Nothing on node n1 is left of flannel or Felix ") {
+		f.t.Errorf("status %d: %s", status, text)
+	}
+	if routes := f.sh("n1", "ip route; ip link"); strings.Contains(routes, "10.244.99.0/24") || strings.Contains(routes, "flannel.99") || !strings.Contains(routes, "10.244.98.0/24") {
+		f.t.Errorf("routes and links are\n%s", routes)
+	}
+	f.sh("n1", "ip route del 10.244.98.0/24")
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
 	"github.com/poldernet/polder/spec"
 )
@@ -179,46 +178,4 @@ func FuzzEnv(f *testing.F) {
 			load(t, got)
 		}
 	})
-}
-
-func TestRulesOf(t *testing.T) {
-	found := rulesOf(map[nft.TableID][]string{
-		{Family: nft.IP, Name: "nat"}:           {"POSTROUTING", "FLANNEL-POSTRTG", "KUBE-POSTROUTING"},
-		{Family: nft.IP6, Name: "filter"}:       {"FLANNEL-FWD"},
-		{Family: nft.IP, Name: "filter"}:        {"FORWARD"},
-		{Family: nft.IP, Name: "flannel-ipv4"}:  {"forward"},
-		{Family: nft.IP6, Name: "flannel-ipv6"}: {"postrtg", "forward"},
-		{Family: nft.INet, Name: "polder"}:      {"postrouting"},
-	})
-	var got []string
-	for _, r := range found {
-		got = append(got, r.Name)
-		if r.masquerades != (r.Name == "chain ip nat FLANNEL-POSTRTG" || r.Name == "table ip6 flannel-ipv6") {
-			t.Errorf("%s masquerades: %t", r.Name, r.masquerades)
-		}
-	}
-	if want := "table ip flannel-ipv4, chain ip nat FLANNEL-POSTRTG, chain ip6 filter FLANNEL-FWD, table ip6 flannel-ipv6"; strings.Join(got, ", ") != want {
-		t.Errorf("found %q, want %s", got, want)
-	}
-	if got := found[2].Remedy[0]; !strings.HasPrefix(got, "ip6tables -D FORWARD") {
-		t.Errorf("the remedy is %q", got)
-	}
-}
-
-func TestWhatRunsFlannel(t *testing.T) {
-	for _, test := range []struct {
-		program string
-		wrote   bool
-		want    string
-	}{
-		{"flanneld", false, "systemctl disable"},
-		{"flannel", false, "systemctl disable"},
-		{"k3s-agent", true, "--flannel-backend=none"},
-		{"k3s-agent", false, ""}, // with another backend
-		{"containerd", true, ""},
-	} {
-		if got := remedyFor(test.program, test.wrote); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%s, %t: %q", test.program, test.wrote, got)
-		}
-	}
 }

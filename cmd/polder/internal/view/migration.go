@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/poldernet/polder/internal/change"
-	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -25,7 +24,7 @@ const (
 
 // Migration is what a switch from flannel would do on a node, as `migrate check
 // --json` prints it: a plan by what its changes mean to traffic, and what of
-// flannel's no plan is about.
+// flannel's and Felix's no plan is about.
 type Migration struct {
 	FormatVersion string `json:"format_version"`
 	Type          string `json:"type"` // "migration"
@@ -41,17 +40,17 @@ type Migration struct {
 	Disturbs []change.Change   `json:"disturbs"` // what carries traffic, changed or lost
 	Conflict []change.Conflict `json:"conflicts"`
 	Warnings []string          `json:"warnings"`
-	Flannel  flannel.Remains   `json:"flannel"`
+	Remains  remains.Remains   `json:"remains"`
 }
 
 // NewMigration is the model of a plan that takes a node over from flannel.
-func NewMigration(p *reconcile.Plan, remains flannel.Remains) Migration {
+func NewMigration(p *reconcile.Plan, left remains.Remains) Migration {
 	m := Migration{
 		FormatVersion: FormatVersion, Type: "migration", PlanID: p.ID(), Node: p.Node,
-		Conflict: orEmpty(p.Conflicts), Warnings: orEmpty(p.Warnings), Flannel: remains,
+		Conflict: orEmpty(p.Conflicts), Warnings: orEmpty(p.Warnings), Remains: left,
 	}
-	m.Flannel.Processes, m.Flannel.Rules = orEmpty(remains.Processes), orEmpty(remains.Rules)
-	m.Flannel.Routes, m.Flannel.Notes = orEmpty(remains.Routes), orEmpty(remains.Notes)
+	m.Remains.Processes, m.Remains.Rules = orEmpty(left.Processes), orEmpty(left.Rules)
+	m.Remains.Routes, m.Remains.Links, m.Remains.Notes = orEmpty(left.Routes), orEmpty(left.Links), orEmpty(left.Notes)
 	for _, c := range p.Changes {
 		list := m.of(c)
 		*list = append(*list, c)
@@ -61,7 +60,7 @@ func NewMigration(p *reconcile.Plan, remains flannel.Remains) Migration {
 	switch {
 	case len(m.Conflict) > 0:
 		m.Verdict = VerdictConflict
-	case len(m.Disturbs)+len(m.Flannel.Routes) > 0:
+	case len(m.Disturbs)+len(m.Remains.Routes) > 0:
 		m.Verdict = VerdictDisturbs
 	case len(m.Adopted) == 0:
 		m.Verdict = VerdictNothing
@@ -112,7 +111,7 @@ func (m Migration) WriteText(w io.Writer, t Text) error {
 	m.list(&b, t, "Would be added beside what is there:", m.Added)
 	m.list(&b, t, "Would be set on the host:", m.Switches)
 	m.list(&b, t, "Would be enforced, as the spec says:", m.Enforced)
-	m.writeFlannel(&b, t)
+	m.writeRemains(&b, t)
 	writeWarnings(&b, t, m.Warnings)
 	return flush(w, &b)
 }
@@ -131,7 +130,7 @@ func (m Migration) verdict(t Text) string {
 	case VerdictConflict:
 		return t.bad("Not yet.") + fmt.Sprintf(" On node %s %s in the way, and polder would leave out what needs its place.", m.Node, isAre(len(m.Conflict), "object"))
 	case VerdictDisturbs:
-		return t.bad("Not clean.") + fmt.Sprintf(" Switching node %s would change or cut off %s that may carry traffic.", m.Node, count(len(m.Disturbs)+len(m.Flannel.Routes), "object"))
+		return t.bad("Not clean.") + fmt.Sprintf(" Switching node %s would change or cut off %s that may carry traffic.", m.Node, count(len(m.Disturbs)+len(m.Remains.Routes), "object"))
 	case VerdictNothing:
 	}
 	if len(m.Added)+len(m.Switches)+len(m.Enforced) == 0 {
@@ -150,15 +149,15 @@ func isAre(n int, noun string) string {
 // writeDisturbs says what is lost, and whose it may be.
 func (m Migration) writeDisturbs(b *bytes.Buffer, t Text) {
 	m.list(b, t, "Would be changed or lost, with the packets that need it:", m.Disturbs)
-	if len(m.Flannel.Routes) > 0 {
+	if len(m.Remains.Routes) > 0 {
 		fmt.Fprintf(b, "\n%s\n", t.bold("Would stay, while polder drops what comes from there:"))
-		for _, r := range m.Flannel.Routes {
+		for _, r := range m.Remains.Routes {
 			fmt.Fprintf(b, "  route %s\n", r)
 		}
 	}
 	goes := func(c change.Change) bool { return c.Kind == "route" && c.Action == change.Delete }
-	if len(m.Flannel.Routes) > 0 || slices.ContainsFunc(m.Disturbs, goes) {
-		b.WriteString("\n  These routes lead to nodes that the spec has not. Add the nodes, or, where they are\n  gone, remove what flannel left of them.\n")
+	if len(m.Remains.Routes) > 0 || slices.ContainsFunc(m.Disturbs, goes) {
+		b.WriteString("\n  These routes lead to nodes that the spec has not. Add the nodes, or, where they are\n  gone, remove what flannel left of them with `polder migrate clean`.\n")
 	}
 }
 
@@ -184,25 +183,26 @@ func (m Migration) list(b *bytes.Buffer, t Text, title string, changes []change.
 	}
 }
 
-// writeFlannel says what stays of flannel's, and what to do about it.
-func (m Migration) writeFlannel(b *bytes.Buffer, t Text) {
-	f := m.Flannel
-	if len(f.Processes)+len(f.Rules)+len(f.Notes) == 0 {
+// writeRemains says what stays, and what to do about it.
+func (m Migration) writeRemains(b *bytes.Buffer, t Text) {
+	r := m.Remains
+	if len(r.Processes)+len(r.Rules)+len(r.Links)+len(r.Notes) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s\n", t.bold("Stays of flannel's:"))
-	for _, p := range f.Processes {
+	fmt.Fprintf(b, "\n%s\n", t.bold("Stays of flannel's and Felix's:"))
+	for _, p := range r.Processes {
 		fmt.Fprintf(b, "  %s is running, pid %d. End it %s.\n", p.Program, p.PID, p.Remedy)
 	}
-	var remedies []string
-	for _, r := range f.Rules {
+	for _, r := range r.Rules {
 		fmt.Fprintf(b, "  %s, which %s\n", r.Name, r.Does)
-		remedies = append(remedies, r.Remedy...)
 	}
-	if len(remedies) > 0 {
-		fmt.Fprintf(b, "\n  Its rules are in nobody's way. After the switch these commands remove them:\n\n    %s\n", strings.Join(remedies, "\n    "))
+	for _, name := range r.Links {
+		fmt.Fprintf(b, "  link %s, with its routes\n", name)
 	}
-	for _, note := range f.Notes {
+	if len(r.Rules)+len(r.Links)+len(r.Routes) > 0 {
+		b.WriteString("\n  After the switch `polder migrate clean` shows how to remove it, and does.\n")
+	}
+	for _, note := range r.Notes {
 		fmt.Fprintf(b, "\n  Note: %s.\n", note)
 	}
 }

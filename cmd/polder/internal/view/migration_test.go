@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/poldernet/polder/internal/change"
-	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -19,21 +19,21 @@ func TestMigrationVerdict(t *testing.T) {
 	for name, test := range map[string]struct {
 		changes   []change.Change
 		conflicts []change.Conflict
-		remains   flannel.Remains
+		left      remains.Remains
 		want      Verdict
 		said      string
 	}{
-		"nothing":    {nil, nil, flannel.Remains{}, VerdictNothing, "matches the spec"},
-		"clean":      {[]change.Change{adopt, {Action: change.Create, Kind: "route"}, {Action: change.Update, Kind: "chain"}, port}, nil, flannel.Remains{}, VerdictClean, "1 object adopted, 3 added"},
-		"a switch":   {[]change.Change{adopt, {Action: change.Update, Kind: "sysctl", Name: "net.ipv4.ip_forward"}}, nil, flannel.Remains{}, VerdictClean, "Would be set on the host"},
-		"a policy":   {[]change.Change{adopt, {Action: change.Create, Kind: "policy", Name: "db"}}, nil, flannel.Remains{}, VerdictClean, "Would be enforced"},
-		"a route":    {[]change.Change{adopt, {Action: change.Delete, Kind: "route"}}, nil, flannel.Remains{}, VerdictDisturbs, "nodes that the spec has not"},
-		"a link":     {[]change.Change{adopt, {Action: change.Replace, Kind: "link", Name: "cni0"}}, nil, flannel.Remains{}, VerdictDisturbs, "changed or lost"},
-		"a port":     {[]change.Change{adopt, moved}, nil, flannel.Remains{}, VerdictDisturbs, "changed or lost"},
-		"left":       {[]change.Change{adopt}, nil, flannel.Remains{Routes: []string{"10.244.3.0/24 via 192.0.2.13 dev eth0"}}, VerdictDisturbs, "polder drops what comes from there"},
-		"a conflict": {[]change.Change{adopt, {Action: change.Delete, Kind: "route"}}, []change.Conflict{{Kind: "link", Name: "cni0"}}, flannel.Remains{}, VerdictConflict, "1 object is in the way"},
+		"nothing":    {nil, nil, remains.Remains{}, VerdictNothing, "matches the spec"},
+		"clean":      {[]change.Change{adopt, {Action: change.Create, Kind: "route"}, {Action: change.Update, Kind: "chain"}, port}, nil, remains.Remains{}, VerdictClean, "1 object adopted, 3 added"},
+		"a switch":   {[]change.Change{adopt, {Action: change.Update, Kind: "sysctl", Name: "net.ipv4.ip_forward"}}, nil, remains.Remains{}, VerdictClean, "Would be set on the host"},
+		"a policy":   {[]change.Change{adopt, {Action: change.Create, Kind: "policy", Name: "db"}}, nil, remains.Remains{}, VerdictClean, "Would be enforced"},
+		"a route":    {[]change.Change{adopt, {Action: change.Delete, Kind: "route"}}, nil, remains.Remains{}, VerdictDisturbs, "nodes that the spec has not"},
+		"a link":     {[]change.Change{adopt, {Action: change.Replace, Kind: "link", Name: "cni0"}}, nil, remains.Remains{}, VerdictDisturbs, "changed or lost"},
+		"a port":     {[]change.Change{adopt, moved}, nil, remains.Remains{}, VerdictDisturbs, "changed or lost"},
+		"left":       {[]change.Change{adopt}, nil, remains.Remains{Routes: []string{"10.244.3.0/24 via 192.0.2.13 dev eth0"}}, VerdictDisturbs, "polder drops what comes from there"},
+		"a conflict": {[]change.Change{adopt, {Action: change.Delete, Kind: "route"}}, []change.Conflict{{Kind: "link", Name: "cni0"}}, remains.Remains{}, VerdictConflict, "1 object is in the way"},
 	} {
-		m := NewMigration(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: test.changes, Conflicts: test.conflicts}, test.remains)
+		m := NewMigration(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: test.changes, Conflicts: test.conflicts}, test.left)
 		var b bytes.Buffer
 		if err := m.WriteText(&b, Text{}); err != nil || m.Verdict != test.want || !strings.Contains(b.String(), test.said) {
 			t.Errorf("%s: %v, verdict %s, want %s; no %q in\n%s", name, err, m.Verdict, test.want, test.said, b.String())

@@ -24,6 +24,10 @@ type Plan struct {
 	Warnings  []string          `json:"warnings"`
 }
 
+// ModeClean is that of a plan which removes what others have left. It is not the
+// reconciler's: what it is about is not polder's.
+const ModeClean reconcile.Mode = "clean"
+
 // NewPlan is the model of a plan.
 func NewPlan(p *reconcile.Plan) Plan {
 	return Plan{
@@ -68,7 +72,11 @@ func (p Plan) WriteText(w io.Writer, t Text) error {
 		p.writeLegend(&b, t)
 		p.writeChanges(&b, t)
 	}
-	writeConflicts(&b, t, p.Conflicts)
+	if p.Mode == ModeClean {
+		writeConflictsUnder(&b, t, "In the way. What they keep stays.", p.Conflicts)
+	} else {
+		writeConflicts(&b, t, p.Conflicts)
+	}
 	writeWarnings(&b, t, p.Warnings)
 	fmt.Fprintf(&b, "\n%s\n", verdict)
 	return flush(w, &b)
@@ -90,10 +98,8 @@ func (p Plan) verdict(t Text) string {
 		line += "."
 	case len(p.Conflicts) > 0:
 		line = t.bold("No changes can be made.")
-	case p.Mode == reconcile.ModeApply:
-		line = t.good("No changes.") + fmt.Sprintf(" Node %s matches the spec.", p.Node)
 	default:
-		line = t.good("No changes.") + fmt.Sprintf(" Nothing on node %s carries polder's mark.", p.Node)
+		line = t.good("No changes.") + " " + reached(p.Mode, p.Node)
 	}
 	if n := len(p.Conflicts); n > 0 {
 		line += " " + t.bad(count(n, "conflict")+" in the way.")
@@ -171,16 +177,22 @@ func (p Plan) intent() string {
 		return fmt.Sprintf("What polder will remove from node %s:", p.Node)
 	case reconcile.ModeRelease:
 		return fmt.Sprintf("What polder will let go of on node %s:", p.Node)
+	case ModeClean:
+		return fmt.Sprintf("What polder will remove from node %s of what others have left:", p.Node)
 	case reconcile.ModeApply:
 	}
 	return fmt.Sprintf("What polder will do on node %s:", p.Node)
 }
 
 func writeConflicts(b *bytes.Buffer, t Text, conflicts []change.Conflict) {
+	writeConflictsUnder(b, t, "Conflicts: not polder's, and in the way. They are left alone, with all that needs their place.", conflicts)
+}
+
+func writeConflictsUnder(b *bytes.Buffer, t Text, title string, conflicts []change.Conflict) {
 	if len(conflicts) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s\n", t.bad("Conflicts: not polder's, and in the way. They are left alone, with all that needs their place."))
+	fmt.Fprintf(b, "\n%s\n", t.bad(title))
 	for _, c := range conflicts {
 		fmt.Fprintf(b, "\n  %s %s %q: %s\n", t.bad("!"), c.Kind, c.Name, c.Reason)
 		writeIndented(b, "      ", c.Remedy)

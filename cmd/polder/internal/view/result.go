@@ -93,7 +93,7 @@ func (r Result) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	name := strings.ToUpper(string(r.Mode[:1])) + string(r.Mode[1:])
 	if r.Complete {
-		fmt.Fprintf(&b, "\n%s %s. %s\n", t.good(name+" complete."), r.counts(), r.reached())
+		fmt.Fprintf(&b, "\n%s %s. %s\n", t.good(name+" complete."), r.counts(), reached(r.Mode, r.Node))
 		return flush(w, &b)
 	}
 	fmt.Fprintf(&b, "\n%s %d of %s done: %s.\n", t.bad(name+" incomplete."),
@@ -129,13 +129,17 @@ func (r Result) counts() string {
 	return strings.Join(parts, ", ")
 }
 
-// reached is the state that a complete result stands for. It was read from the
+// reached is the state in which there is nothing to do. It was read from the
 // kernel, not concluded from the absence of errors.
-func (r Result) reached() string {
-	if r.Mode == reconcile.ModeApply {
-		return fmt.Sprintf("Node %s matches the spec.", r.Node)
+func reached(mode reconcile.Mode, node string) string {
+	switch mode {
+	case reconcile.ModeApply:
+		return fmt.Sprintf("Node %s matches the spec.", node)
+	case ModeClean:
+		return fmt.Sprintf("Nothing on node %s is left of flannel or Felix that polder removes.", node)
+	case reconcile.ModeDestroy, reconcile.ModeRelease:
 	}
-	return fmt.Sprintf("Nothing on node %s carries polder's mark.", r.Node)
+	return fmt.Sprintf("Nothing on node %s carries polder's mark.", node)
 }
 
 // shownBrief is how many changes a list of brief lines shows before it is cut.

@@ -1,8 +1,8 @@
 //go:build !linux
 
-package flannel
+package remains
 
-// processes finds none: flannel runs on Linux.
+// processes finds none: flannel and Felix run on Linux.
 func processes() ([]Process, error) { return nil, nil }
 
 // legacyTables finds none.

@@ -1,4 +1,4 @@
-package flannel
+package remains
 
 import (
 	"bytes"
@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/poldernet/polder/internal/flannel"
 )
 
-// processes are those that run flannel in this network namespace. flanneld has
+// processes are those that run flannel or Felix in this network namespace. flanneld has
 // no lock and no socket that tells of it: VXLAN's is the kernel's.
 func processes() ([]Process, error) {
 	here, err := os.Readlink("/proc/thread-self/ns/net")
@@ -19,7 +21,7 @@ func processes() ([]Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = os.Stat(EnvFile)
+	_, err = os.Stat(flannel.EnvFile)
 	wrote := err == nil
 	var found []Process
 	for _, file := range comms {
@@ -27,8 +29,9 @@ func processes() ([]Process, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		remedy := remedyFor(string(bytes.TrimSpace(comm)), wrote)
-		if remedy == "" {
+		name := string(bytes.TrimSpace(comm))
+		of, remedy, ok := runs(name, wrote)
+		if !ok {
 			continue
 		}
 		dir := filepath.Dir(file)
@@ -40,7 +43,7 @@ func processes() ([]Process, error) {
 		if err != nil {
 			continue
 		}
-		found = append(found, Process{pid, strings.TrimSpace(string(comm)), remedy})
+		found = append(found, Process{of, pid, name, remedy})
 	}
 	return found, nil
 }
