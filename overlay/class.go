@@ -13,7 +13,7 @@ type Class uint8
 // The classes.
 const (
 	Links      Class = 1 << iota // links, their addresses, and ports of bridges
-	Neighbours                   // of VTEPs
+	Neighbours                   // of VTEPs, and the bridge's proxies
 	FDB                          // of VTEPs
 	Routes                       // of the main table, and nexthop objects
 	Paths                        // the host's answers to Scope.Ask
@@ -57,7 +57,7 @@ func Touched(ops []Op) Class {
 			if o.Prefix.Addr().Is4() {
 				c |= Neighbours // which go with the last one
 			}
-		case neighbourEntry:
+		case neighbourEntry, proxyEntry:
 			c |= Neighbours
 		case fdbRow:
 			c |= FDB

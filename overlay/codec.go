@@ -28,7 +28,8 @@ const (
 	familyInet, familyInet6, familyBridge             = 2, 10, 7
 	ndaDst, ndaLLAddr, ndaIfindex                     = 1, 2, 8
 	ndaPort, ndaVNI, ndaNHID                          = 6, 7, 13
-	nudPermanent, ntfSelf                             = 0x80, 0x02
+	ndaProtocol                                       = 12
+	nudPermanent, ntfSelf, ntfProxy                   = 0x80, 0x02, 0x08
 	nhaID, nhaOIF, nhaGateway                         = 1, 5, 6
 	nhaGroup, nhaBlackhole, nhaEncapType, nhaFDB      = 2, 4, 7, 11
 	rtaDst, rtaOIF, rtaGateway, rtaPriority           = 1, 4, 5, 6
@@ -68,6 +69,20 @@ func encodeNeighbour(n neighbourEntry, ifindex int, del bool) message {
 	return message{rtmNewNeigh, flagCreate | flagReplace, appendAttr(b, ndaLLAddr, n.MAC[:])}
 }
 
+// encodeProxy writes a proxy. One that is there gets the protocol; it keeps the one
+// that it has where there is none to write.
+func encodeProxy(p proxyEntry, ifindex int, del bool) message {
+	b := ndmsg(rtFamily(spec.FamilyOf(p.Addr)), ifindex, 0, ntfProxy)
+	b = appendAddr(b, ndaDst, p.Addr)
+	if del {
+		return message{rtmDelNeigh, 0, b}
+	}
+	if p.Protocol != 0 {
+		b = appendAttr(b, ndaProtocol, []byte{p.Protocol})
+	}
+	return message{rtmNewNeigh, flagCreate | flagReplace, b}
+}
+
 // encodeFDB writes a row. A deletion without a destination takes all rows of
 // the MAC.
 func encodeFDB(f fdbRow, ifindex int, del bool) message {
@@ -90,6 +105,7 @@ type rawNeigh struct {
 	flags   byte
 	dst     netip.Addr
 	mac     spec.MAC
+	proto   uint8
 	other   bool // of an FDB row, see FDBEntry
 }
 
@@ -110,6 +126,10 @@ func decodeNeigh(b []byte) (rawNeigh, error) {
 		case ndaLLAddr:
 			if len(v) == len(n.mac) {
 				n.mac = spec.MAC(v)
+			}
+		case ndaProtocol:
+			if len(v) == 1 {
+				n.proto = v[0]
 			}
 		case ndaPort, ndaVNI, ndaIfindex, ndaNHID:
 			n.other = true // the kernel says only what is not the VTEP's own

@@ -17,6 +17,7 @@ type Desired struct {
 	VTEPs    spec.PerFamily[string]     // name by underlay family, "" where not used
 	Local    spec.PerFamily[netip.Addr] // what packets to peers come from, by underlay family
 	Underlay spec.PerFamily[string]     // interface by underlay family, "" where not used
+	Routed   []string                   // links of pods that are not on the bridge
 	Peers    []Peer                     // every other node, once for each pod family
 	Declared map[string]bool            // links that an endpoint of the spec attaches to the bridge
 	Findings []change.Conflict          // what this host cannot have as the spec wants it
@@ -114,6 +115,7 @@ func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
 	}
 	c.peers()
 	c.sysctls()
+	c.routed()
 	return d, nil
 }
 

@@ -32,6 +32,9 @@ func (d *Desired) text() string {
 	for k, n := range d.Neighbours {
 		objects = append(objects, neighbourEntry{k, n})
 	}
+	for k, p := range d.Proxies {
+		objects = append(objects, proxyEntry{k, p})
+	}
 	for k, e := range d.FDB {
 		objects = append(objects, fdbRow{k, e})
 	}
@@ -44,7 +47,7 @@ func (d *Desired) text() string {
 	for path, value := range d.Sysctls {
 		objects = append(objects, sysctlEntry{path, value})
 	}
-	kinds := []string{"link", "port", "address", "neighbour", "fdb", "nexthop", "route", "sysctl"}
+	kinds := []string{"link", "port", "address", "neighbour", "proxy", "fdb", "nexthop", "route", "sysctl"}
 	slices.SortFunc(objects, func(a, b object) int {
 		if a.kind() != b.kind() {
 			return slices.Index(kinds, a.kind()) - slices.Index(kinds, b.kind())

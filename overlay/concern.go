@@ -12,7 +12,7 @@ import (
 // were verified, or where it is not our business. It may say too much, and
 // never too little: where it is nothing for all events since the reading, a new
 // reading gives no other plan. The exceptions are changes that the kernel
-// announces to nobody: most sysctls, and of a link that is down the alias and
+// announces to nobody: most sysctls, proxies, and of a link that is down the alias and
 // the hairpin mode (dev.c, netdev_state_change).
 //
 // It needs no kernel, and most foreign events cost it well under a microsecond.
@@ -35,7 +35,7 @@ func (o *Observed) Concerns(e Event) (c Class) {
 // concerns judges a neighbour or a row of a forwarding database.
 func (n rawNeigh) concerns(o *Observed, gone bool) Class {
 	link := o.name(n.ifindex)
-	if link == "" || !o.oursVTEP(link) {
+	if link == "" || !o.oursVTEP(link) || n.flags&ntfProxy != 0 {
 		return 0
 	}
 	if n.family == familyBridge {

@@ -61,6 +61,12 @@ func (o *Observed) stateChange(before, after *rawLink) (c Class) {
 	if before.Up && !after.Up || before.carrier && !after.carrier {
 		c |= o.hangs[before.Name]
 	}
+	// A bridge loses its carrier with its last port, and with that all proxies
+	// (neighbour.c, neigh_carrier_down). That it has got one was no reason to read
+	// it again, so that whether it has lost one is not known.
+	if o.proxies(before.Name) {
+		c |= Neighbours
+	}
 	if before.Up == after.Up && before.carrier == after.carrier || o.ours(after.Link) {
 		return c
 	}

@@ -54,6 +54,7 @@ func Diff(desired *Desired, observed State) Plan {
 	d.addresses()
 	d.ports()
 	d.neighbours()
+	d.proxies()
 	d.fdb()
 	d.nextHops()
 	d.routes()
@@ -271,6 +272,28 @@ func (d *differ) neighbours() {
 		// One that is not permanent is the kernel's: it comes and goes.
 		if _, wanted := d.want.Neighbours[key]; !wanted && have.Permanent && d.onOurs(key.Link) {
 			d.loose(phaseLooseNeighbs, neighbourEntry{key, have})
+		}
+	}
+}
+
+// proxies plans for whom the bridge answers. Others' that nobody wants stay.
+func (d *differ) proxies() {
+	for key, want := range d.want.Proxies {
+		have, there := d.have.Proxies[key]
+		after := proxyEntry{key, want}
+		switch {
+		case d.blocked[key.Link]:
+		case !there:
+			d.add(phaseNeighbours, put(change.Create, after, nil, ""))
+		case d.gone[key.Link]:
+			d.add(phaseNeighbours, put(change.Replace, after, nil, reasonLinkReplaced))
+		case have != want:
+			d.add(phaseNeighbours, put(change.Adopt, after, proxyEntry{key, have}, ""))
+		}
+	}
+	for key, have := range d.have.Proxies {
+		if _, wanted := d.want.Proxies[key]; !wanted && have.Protocol == Protocol && !d.leaving[key.Link] {
+			d.loose(phaseLooseNeighbs, proxyEntry{key, have})
 		}
 	}
 }

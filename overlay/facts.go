@@ -19,6 +19,9 @@ type Facts struct {
 	// StrictReversePath are the links of the underlay where IPv4 drops what the
 	// way back does not lead to (rp_filter 1).
 	StrictReversePath []string
+	// Routed are addresses of the pod network to which a route leads by a link of
+	// their own, round the bridge: pods that canal has made, for one.
+	Routed map[netip.Addr]string
 	// AddressProtocol says that the kernel keeps the protocol of an address.
 	AddressProtocol bool
 	// IPv6 says that the kernel speaks it in this namespace.

@@ -73,6 +73,7 @@ func (r *Reader) Refresh(ctx context.Context, old *Observed, classes Class) (*Ob
 	}
 	next.Facts.BridgeNetfilter = exists("net/bridge")
 	next.Facts.IPv6 = exists("net/ipv6/conf")
+	next.Facts.Routed = next.routed()
 	next.index()
 	var err error
 	if next.Facts.StrictReversePath, err = r.strictReversePath(next.underlays); err != nil {
@@ -144,6 +145,32 @@ func (r *reading) readNeighbours(ctx context.Context) error {
 			}
 			for _, n := range found {
 				r.State.Neighbours[NeighbourKey{l.Name, n.dst}] = Neighbour{n.mac, n.state&nudPermanent != 0}
+			}
+		}
+	}
+	return r.readProxies(ctx)
+}
+
+// readProxies reads for whom the bridge answers. The kernel tells nobody when that
+// changes.
+func (r *reading) readProxies(ctx context.Context) error {
+	r.State.Proxies = make(map[NeighbourKey]Proxy, len(r.State.Proxies))
+	for _, family := range []byte{familyInet, familyInet6} {
+		var found []rawNeigh
+		body := ndmsg(family, 0, 0, ntfProxy)
+		err := r.sock.dump(ctx, message{kind: rtmGetNeigh, body: body}, func() { found = found[:0] }, func(b []byte) error {
+			n, err := decodeNeigh(b)
+			if err == nil && n.flags&ntfProxy != 0 && n.dst.IsValid() {
+				found = append(found, n)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("proxies: %w", err)
+		}
+		for _, n := range found {
+			if name := r.name(n.ifindex); r.oursBridge(name) {
+				r.State.Proxies[NeighbourKey{name, n.dst}] = Proxy{n.proto}
 			}
 		}
 	}

@@ -84,7 +84,7 @@ func (w *Writer) Apply(ctx context.Context, ops []Op, report func(i int, err err
 // batched says that an operation goes over the wire together with others.
 func batched(op Op) bool {
 	switch op.object.(type) {
-	case neighbourEntry, fdbRow, nextHopEntry, RouteEntry:
+	case neighbourEntry, proxyEntry, fdbRow, nextHopEntry, RouteEntry:
 		return true
 	}
 	return false
@@ -154,6 +154,8 @@ func (w *Writer) missing(op Op) error {
 		link = o.Link
 	case neighbourEntry:
 		link = o.Link
+	case proxyEntry:
+		link = o.Link
 	case fdbRow:
 		link = o.Link
 	case nextHopEntry:
@@ -216,7 +218,7 @@ func (w *Writer) encode(msgs []message, op Op) ([]message, error) {
 	if op.Change.Action == actionCreate && overwrites(op.object) {
 		m.flags = m.flags&^flagReplace | flagExcl
 	}
-	if op.Change.Action == actionReplace && op.before != nil {
+	if (op.Change.Action == actionReplace || unmarked(op)) && op.before != nil {
 		gone, err := w.encodeObject(op.before, true)
 		if err != nil {
 			return msgs, err
@@ -224,6 +226,12 @@ func (w *Writer) encode(msgs []message, op Op) ([]message, error) {
 		msgs = append(msgs, gone)
 	}
 	return append(msgs, m), nil
+}
+
+// unmarked says that a proxy loses its protocol, which the kernel does not write over.
+func unmarked(op Op) bool {
+	p, ok := op.object.(proxyEntry)
+	return ok && p.Protocol == 0
 }
 
 // overwrites says that an object that is made could take the place of somebody
@@ -240,6 +248,8 @@ func (w *Writer) encodeObject(o object, del bool) (message, error) {
 	var link string
 	switch o := o.(type) {
 	case neighbourEntry:
+		link = o.Link
+	case proxyEntry:
 		link = o.Link
 	case fdbRow:
 		link = o.Link
@@ -263,6 +273,8 @@ func (w *Writer) encodeObject(o object, del bool) (message, error) {
 	switch o := o.(type) {
 	case neighbourEntry:
 		return encodeNeighbour(o, ifindex, del), nil
+	case proxyEntry:
+		return encodeProxy(o, ifindex, del), nil
 	case fdbRow:
 		return encodeFDB(o, ifindex, del), nil
 	case nextHopEntry:

@@ -95,6 +95,10 @@ func (m *Model) Refresh(old *Observed, classes Class) *Observed {
 		next.State.Neighbours = maps.Clone(m.state.Neighbours)
 		maps.DeleteFunc(next.State.Neighbours, func(k NeighbourKey, _ Neighbour) bool { return !next.oursVTEP(k.Link) })
 	}
+	if classes&Neighbours != 0 {
+		next.State.Proxies = maps.Clone(m.state.Proxies)
+		maps.DeleteFunc(next.State.Proxies, func(k NeighbourKey, _ Proxy) bool { return !next.oursBridge(k.Link) })
+	}
 	if classes&FDB != 0 {
 		next.State.FDB = maps.Clone(m.state.FDB)
 		maps.DeleteFunc(next.State.FDB, func(k FDBKey, _ FDBEntry) bool { return !next.oursVTEP(k.Link) })
@@ -172,7 +176,7 @@ func compareAddresses(a, b AddressKey) int {
 func (s State) Clone() State {
 	return State{
 		Links: maps.Clone(s.Links), Ports: maps.Clone(s.Ports), Addresses: maps.Clone(s.Addresses),
-		Neighbours: maps.Clone(s.Neighbours), FDB: maps.Clone(s.FDB), NextHops: maps.Clone(s.NextHops),
+		Neighbours: maps.Clone(s.Neighbours), Proxies: maps.Clone(s.Proxies), FDB: maps.Clone(s.FDB), NextHops: maps.Clone(s.NextHops),
 		Routes: maps.Clone(s.Routes), Duplicates: slices.Clone(s.Duplicates), Sysctls: maps.Clone(s.Sysctls),
 	}
 }
@@ -199,6 +203,9 @@ func (s State) String() string {
 	}
 	for k, n := range s.Neighbours {
 		line(neighbourEntry{k, n}, "")
+	}
+	for k, p := range s.Proxies {
+		line(proxyEntry{k, p}, "")
 	}
 	for k, f := range s.FDB {
 		line(fdbRow{k, f}, "")

@@ -55,6 +55,7 @@ func (m *Model) setLink(l Link) {
 // goDown takes a link's IPv6 addresses, nexthop objects and routes. Those of
 // IPv4 go without a word.
 func (m *Model) goDown(link string) {
+	maps.DeleteFunc(m.state.Proxies, func(k NeighbourKey, _ Proxy) bool { return k.Link == link })
 	for key := range maps.Clone(m.state.Addresses) {
 		if key.Link == link && key.Prefix.Addr().Is6() {
 			m.dropAddress(key)

@@ -35,6 +35,12 @@ func (m *Model) apply(op Op) error {
 		return m.putAddress(o)
 	case neighbourEntry:
 		return m.putNeighbour(o)
+	case proxyEntry:
+		if _, there := m.state.Links[o.Link]; !there {
+			return syscall.ENODEV
+		}
+		m.state.Proxies[o.NeighbourKey] = o.Proxy
+		return nil
 	case fdbRow:
 		return m.putFDB(o)
 	case nextHopEntry:
@@ -63,6 +69,8 @@ func (m *Model) drop(o object) {
 		m.dropAddress(o.AddressKey)
 	case neighbourEntry:
 		m.dropNeighbour(o.NeighbourKey)
+	case proxyEntry:
+		delete(m.state.Proxies, o.NeighbourKey)
 	case fdbRow:
 		m.dropFDB(o)
 	case nextHopEntry:

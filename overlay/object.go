@@ -39,6 +39,10 @@ type (
 		NeighbourKey
 		Neighbour
 	}
+	proxyEntry struct {
+		NeighbourKey
+		Proxy
+	}
 	fdbRow struct {
 		FDBKey
 		FDBEntry
@@ -121,6 +125,12 @@ func (n neighbourEntry) kind() string { return "neighbour" }
 func (n neighbourEntry) name() string { return n.Addr.String() + " dev " + n.Link }
 func (n neighbourEntry) attrs() []change.Attr {
 	return []change.Attr{attr("lladdr", n.MAC.String()), attr("nud", permanentText(n.Permanent))}
+}
+
+func (p proxyEntry) kind() string { return "proxy" }
+func (p proxyEntry) name() string { return p.Addr.String() + " dev " + p.Link }
+func (p proxyEntry) attrs() []change.Attr {
+	return []change.Attr{attr("proto", protocolText(p.Protocol))}
 }
 
 func (f fdbRow) kind() string { return "fdb" }

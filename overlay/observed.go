@@ -108,6 +108,12 @@ func (o *Observed) oursVTEP(name string) bool {
 	return there && l.Type == TypeVXLAN && o.ours(l)
 }
 
+// oursBridge says the same of a bridge.
+func (o *Observed) oursBridge(name string) bool {
+	l, there := o.State.Links[name]
+	return there && l.Type == TypeBridge && o.ours(l)
+}
+
 // wantsRoute keeps what is ours or lies in the pod network: the rest of a
 // host's table is not our business, and may be the whole Internet's.
 func (o *Observed) wantsRoute(e RouteEntry) bool {
@@ -117,8 +123,13 @@ func (o *Observed) wantsRoute(e RouteEntry) bool {
 	if e.Protocol == Protocol || o.oursVTEP(e.Link) {
 		return true
 	}
+	return o.inPods(e.Dst)
+}
+
+// inPods says that a prefix lies in the pod network.
+func (o *Observed) inPods(dst netip.Prefix) bool {
 	return slices.ContainsFunc(o.scope.Pods, func(p netip.Prefix) bool {
-		return e.Dst.Bits() >= p.Bits() && p.Contains(e.Dst.Addr())
+		return dst.Bits() >= p.Bits() && p.Contains(dst.Addr())
 	})
 }
 

@@ -25,6 +25,11 @@ func Release(observed State) Plan {
 			ops = append(ops, put(change.Release, addressEntry{key, Address{}}, addressEntry{key, have}, ""))
 		}
 	}
+	for key, have := range observed.Proxies {
+		if have.Protocol == Protocol {
+			ops = append(ops, put(change.Release, proxyEntry{key, Proxy{}}, proxyEntry{key, have}, ""))
+		}
+	}
 	for id, have := range observed.NextHops {
 		if have.Protocol == Protocol && !have.Other {
 			want := have
@@ -47,5 +52,5 @@ func Release(observed State) Plan {
 
 // rank puts nexthop objects before the routes that use them.
 func rank(op Op) int {
-	return slices.Index([]string{"link", "address", "nexthop", "route"}, op.Change.Kind)
+	return slices.Index([]string{"link", "address", "proxy", "nexthop", "route"}, op.Change.Kind)
 }

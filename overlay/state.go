@@ -30,6 +30,7 @@ type State struct {
 	Ports      map[string]Port            // by the port's own link name
 	Addresses  map[AddressKey]Address     // of our links, without link-local ones
 	Neighbours map[NeighbourKey]Neighbour // of VTEPs
+	Proxies    map[NeighbourKey]Proxy     // of the bridge
 	FDB        map[FDBKey]FDBEntry        // of VTEPs
 	NextHops   map[uint32]NextHop         // by nexthop object ID
 	Routes     map[RouteKey]Route         // of the main table
@@ -46,6 +47,7 @@ func NewState(peers int) State {
 		Ports:      map[string]Port{},
 		Addresses:  map[AddressKey]Address{},
 		Neighbours: make(map[NeighbourKey]Neighbour, peers),
+		Proxies:    map[NeighbourKey]Proxy{},
 		FDB:        make(map[FDBKey]FDBEntry, peers),
 		NextHops:   make(map[uint32]NextHop, peers),
 		Routes:     make(map[RouteKey]Route, peers),
@@ -136,7 +138,7 @@ type Address struct {
 	Expires   bool  // observed only: it has a lifetime, and goes when that ends
 }
 
-// NeighbourKey identifies a neighbour entry of a VTEP.
+// NeighbourKey identifies a neighbour entry of a VTEP, or a proxy of the bridge.
 type NeighbourKey struct {
 	Link string
 	Addr netip.Addr
@@ -146,6 +148,11 @@ type NeighbourKey struct {
 type Neighbour struct {
 	MAC       spec.MAC
 	Permanent bool // NUD_PERMANENT: never probed, never collected
+}
+
+// Proxy is a neighbour that the host answers for on a link (`ip neigh add proxy`).
+type Proxy struct {
+	Protocol uint8 // NDA_PROTOCOL, Linux 5.0
 }
 
 // FDBKey identifies a row of a VTEP's forwarding database. The destination is

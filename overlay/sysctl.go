@@ -160,7 +160,7 @@ func SysctlName(path string) string {
 // SysctlLink is the link that a switch belongs to, "" for one of the host.
 func SysctlLink(path string) string {
 	parts := strings.Split(path, "/")
-	if len(parts) == 5 && parts[2] == "conf" && parts[3] != "all" && parts[3] != "default" {
+	if len(parts) == 5 && (parts[2] == "conf" || parts[2] == "neigh") && parts[3] != "all" && parts[3] != "default" {
 		return parts[3]
 	}
 	return ""

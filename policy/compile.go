@@ -20,7 +20,8 @@ type Host struct {
 	// Bridge is the interface by which pods' packets come in: to the inet
 	// family a packet that crosses a bridge comes in by the bridge, and leaves by it.
 	Bridge string
-	// Links are further interfaces that lead to pods, the VTEPs.
+	// Links are further interfaces that lead to pods: the VTEPs, and those of pods that
+	// are not on the bridge.
 	Links []string
 	// Tunnel lets VXLAN pass between nodes: the guard decides about it.
 	Tunnel [][]nft.Statement

@@ -25,6 +25,7 @@ type wanted struct {
 func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 	links := guard.Links{
 		Bridge: v.compiled.Bridge, VTEPs: v.compiled.VTEPs, Underlay: v.compiled.Underlay, Local: v.compiled.Local,
+		Routed: v.compiled.Routed,
 	}
 	v.policyHost = v.host(sp, node, links, p.refused)
 	policies := p.indexed(v).Compile(v.policiesInForce())
@@ -94,6 +95,7 @@ func (v *view) host(sp *spec.Spec, node *spec.Node, links guard.Links, refused m
 			h.Links = append(h.Links, name)
 		}
 	}
+	h.Links = append(h.Links, links.Routed...)
 	return h
 }
 

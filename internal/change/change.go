@@ -32,7 +32,7 @@ type Attr struct {
 type Change struct {
 	Action Action `json:"action"`
 	// Kind is the object's kind in the vocabulary of ip(8) and nft(8):
-	// "link", "address", "neighbour", "fdb", "nexthop", "route", "port",
+	// "link", "address", "neighbour", "proxy", "fdb", "nexthop", "route", "port",
 	// "sysctl", "table", "chain", "set", "map", "counter"; and of the policies'
 	// own: "policy", "networkpolicy", "isolation" of an endpoint, "members".
 	Kind string `json:"kind"`

@@ -52,7 +52,7 @@ var texts = []text{
 	{SpoofClaimed, "an endpoint's or the node's MAC or address, by another port"},
 	{GuardPod, "VXLAN from a pod"},
 	{GuardStranger, "VXLAN from somebody who is no peer, or not sent to this node"},
-	{GuardInterface, "a pod's address on a wrong interface"},
+	{GuardInterface, "a pod's address on a wrong interface, or another one by a pod's own"},
 	{GuardNobody, "a pod's address that is in no node's subnet"},
 	{NoConnection, "of no connection that policies could judge"},
 	{NoVerdict, "left without a verdict by an endpoint's rules"},

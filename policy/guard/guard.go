@@ -19,6 +19,8 @@ type Links struct {
 	// Local are the VTEPs' own addresses, by underlay family: the node's, or
 	// what that is translated to on the way here.
 	Local spec.PerFamily[netip.Addr]
+	// Routed are those of pods that are not on the bridge.
+	Routed []string
 }
 
 // The names of our chains and sets.
@@ -29,6 +31,7 @@ const (
 	chainDoor       = "vxlan_door"
 	chainFromPod    = "vxlan_from_pod"
 	setPodLinks     = "pod_links"
+	setRouted       = "routed_links"
 )
 
 var (
@@ -55,6 +58,7 @@ func Compile(sp *spec.Spec, node *spec.Node, links Links) nft.Table {
 		g.table.Chains = append(g.table.Chains, output)
 		g.door()
 	}
+	prerouting.Rules = append(prerouting.Rules, g.routed()...)
 	prerouting.Rules = append(prerouting.Rules, g.sourceCheck()...)
 	g.table.Chains = append(g.table.Chains, prerouting)
 	return nft.Merge(g.table)
@@ -122,7 +126,7 @@ func Tunnel(sp *spec.Spec) [][]nft.Statement {
 
 // vxlanSets makes the sets of addresses and interfaces.
 func (g *guard) vxlanSets() {
-	links := []nft.Element{nft.Exact(nft.IfName(g.links.Bridge))}
+	links := append(ifNames(g.links.Routed), nft.Exact(nft.IfName(g.links.Bridge)))
 	for _, f := range spec.Families {
 		if vtep := g.links.VTEPs.Get(f); vtep != "" {
 			links = append(links, nft.Exact(nft.IfName(vtep)))

@@ -74,6 +74,8 @@ func TestCompileGolden(t *testing.T) {
 	}
 	v4links := testLinks
 	v4links.VTEPs.IPv6, v4links.Underlay.IPv6, v4links.Local.IPv6 = "", "", netip.Addr{}
+	beside := testLinks
+	beside.Routed = []string{"cali1", "cali2"}
 	translated := testLinks // on the way from the address that the peers know
 	translated.Local.IPv4 = netip.MustParseAddr("10.0.0.5")
 	for name, c := range map[string]struct {
@@ -86,6 +88,7 @@ func TestCompileGolden(t *testing.T) {
 		"vxlan-excepted":   {twoNodes(spec.VXLAN, &spec.Masquerade{Except: []netip.Prefix{prefix("192.0.2.11/32"), prefix("2001:db8:1::12/128")}}), testLinks},
 		"vxlan-ipv4only":   {v4underlay, v4links},
 		"vxlan-accepting":  {accepting(twoNodes(spec.VXLAN, &spec.Masquerade{})), testLinks},
+		"vxlan-routed":     {twoNodes(spec.VXLAN, &spec.Masquerade{}), beside},
 		"host-gw":          {twoNodes(spec.HostGW, nil), hostGW},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,6 +34,23 @@ func (g *guard) sourceCheck() []nft.Rule {
 	return rules
 }
 
+// routed drops what a pod that is not on the bridge sends from any address but its
+// own. The table of the bridge, which sees to that for the others, does not see it.
+func (g *guard) routed() []nft.Rule {
+	if len(g.links.Routed) == 0 {
+		return nil
+	}
+	g.set(setRouted, nft.TypeIfName, false, ifNames(g.links.Routed))
+	return []nft.Rule{nft.NewRule("not the address of a pod beside the bridge", nft.IIFName().In(setRouted), nft.SaddrUnroutable(), g.dropped(drop.GuardInterface))}
+}
+
+func ifNames(links []string) (list []nft.Element) {
+	for _, name := range links {
+		list = append(list, nft.Exact(nft.IfName(name)))
+	}
+	return list
+}
+
 // tunnelled says that all that comes from other nodes' pods to this node's
 // comes by a VTEP.
 func (g *guard) tunnelled() bool {
