@@ -143,6 +143,9 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	if err := cniversion.ParsePrevResult(&c.PluginConf); err != nil {
 		return problem(types.ErrDecodingFailure, "prevResult cannot be read", err)
 	}
+	if err := taken(p.ctx, a.Port); err != nil {
+		return problem(types.ErrTryAgainLater, "an address of the container is another one's", err)
+	}
 	client, err := p.dial(c, types.ErrTryAgainLater)
 	if err != nil {
 		return err

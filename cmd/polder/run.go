@@ -68,6 +68,7 @@ when it was asked to end, and 1 if it could not begin.`,
 	flags.StringVar(&r.listen, "listen", "", "serve /metrics, /healthz and /readyz on `[ADDR:]PORT`; a port alone is of 127.0.0.1 (default off)")
 	flags.StringVar(&r.cniConfDir, "cni-conf-dir", "", "tell container runtimes of the network by a list of CNI plugins in `DIR` (default not)")
 	flags.StringVar(&r.cniBinDir, "cni-bin-dir", "", "install polder as a CNI plugin in `DIR`; with --cni-conf-dir (default not)")
+	flags.StringVar(&r.cniName, "cni-name", conflist.DefaultName, "`NAME` of the network in that list, by which host-local knows what addresses are taken; k8s-pod-network on a node that was canal's")
 	flags.StringVar(&r.sysctlDir, "sysctl-dir", "/proc/sys", "`DIR` in which sysctls are written; for containers, in which /proc/sys is read-only")
 	flags.StringVar(&r.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	flags.StringVar(&r.kubeconfig, "kubeconfig", "", "`FILE` of credentials for the cluster, instead of the one that the spec names")
@@ -81,6 +82,7 @@ type runner struct {
 	kubeconfig string
 	cniConfDir string
 	cniBinDir  string
+	cniName    string
 	sysctlDir  string
 }
 
@@ -97,6 +99,9 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	address, err := listenAddress(r.listen)
 	if err == nil && r.cniBinDir != "" && r.cniConfDir == "" {
 		err = errors.New("--cni-bin-dir goes with --cni-conf-dir")
+	}
+	if err == nil {
+		err = conflist.CheckName(r.cniName)
 	}
 	if err != nil {
 		return usageError{err, "polder run"}
@@ -234,7 +239,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	if r.cniConfDir != "" {
 		parts.Go(func() {
-			conflist.Folder{Conf: r.cniConfDir, Bin: r.cniBinDir, StateDir: o.StateDir}.Keep(after, d, d.Journal(), log)
+			conflist.Folder{Conf: r.cniConfDir, Bin: r.cniBinDir, Name: r.cniName, StateDir: o.StateDir}.Keep(after, d, d.Journal(), log)
 		})
 	}
 	serve("reload", func(ctx context.Context) error { return reloads(ctx, d, reload) })

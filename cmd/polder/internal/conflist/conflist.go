@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
@@ -18,9 +19,20 @@ const (
 	EnvName  = "subnet.env"
 )
 
-// networkName is flannel's. By it host-local finds the addresses that it has given
-// away: on a node that was flannel's they stay taken.
-const networkName = "cbr0"
+// DefaultName is flannel's name of the network. By it host-local finds the addresses
+// that it has given away: on a node that was flannel's they stay taken.
+const DefaultName = "cbr0"
+
+// name is what runtimes take for the name of a network (libcni, ValidateNetworkName).
+var name = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
+
+// CheckName says what is wrong with the name of a network.
+func CheckName(s string) error {
+	if !name.MatchString(s) {
+		return fmt.Errorf("%q is no name of a network: it begins with a letter or digit, and goes on with these and _ . -", s)
+	}
+	return nil
+}
 
 type list struct {
 	// Runtimes that know CNIVersions choose the newest that they can.
@@ -61,15 +73,15 @@ type polder struct {
 	StateDir string `json:"stateDir"`
 }
 
-// Conflist is the list of plugins for a node's network, of which the daemon has a
-// state directory.
-func Conflist(n *reconcile.PodNetwork, stateDir string) ([]byte, error) {
+// Conflist is the list of plugins for a node's network, under a name, of which the
+// daemon has a state directory.
+func Conflist(n *reconcile.PodNetwork, name, stateDir string) ([]byte, error) {
 	addresses := ipam{Type: "host-local"}
 	for _, s := range n.Subnets {
 		addresses.Ranges = append(addresses.Ranges, []addressSet{{s}})
 	}
 	b, err := json.MarshalIndent(list{
-		CNIVersion: "1.0.0", CNIVersions: []string{"1.0.0", "1.1.0"}, Name: networkName,
+		CNIVersion: "1.0.0", CNIVersions: []string{"1.0.0", "1.1.0"}, Name: name,
 		Plugins: []any{
 			bridge{"bridge", n.Bridge, true, n.HairpinMode, n.MTU, capabilities{"ips": true}, addresses},
 			portmap{"portmap", capabilities{"portMappings": true}},

@@ -52,12 +52,20 @@ func golden(t *testing.T, name string, got []byte) {
 func TestFiles(t *testing.T) {
 	six := &reconcile.PodNetwork{Bridge: "br0", MTU: 1500, CIDRs: prefixes("fd00:10:244::/48"), Subnets: prefixes("fd00:10:244:1::/64")}
 	for name, n := range map[string]*reconcile.PodNetwork{"dual": dual(), "ipv6": six} {
-		list, err := Conflist(n, "/run/polder")
+		list, err := Conflist(n, map[string]string{"dual": DefaultName, "ipv6": "k8s-pod-network"}[name], "/run/polder")
 		if err != nil {
 			t.Fatal(err)
 		}
 		golden(t, name+".conflist", list)
 		golden(t, name+".env", Env(n))
+	}
+}
+
+func TestCheckName(t *testing.T) {
+	for name, good := range map[string]bool{"cbr0": true, "k8s-pod-network": true, "a_b.c": true, "": false, "-a": false, "a/../b": false, "a b": false, "a\n": false} {
+		if err := CheckName(name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 
@@ -87,7 +95,7 @@ func (s *script) After(context.Context, uint64) iter.Seq[reconcile.Event] {
 // network, and go when everything is removed.
 func TestKeep(t *testing.T) {
 	dir := t.TempDir()
-	f := Folder{Conf: filepath.Join(dir, "net.d"), Bin: filepath.Join(dir, "bin"), StateDir: "/run/polder"}
+	f := Folder{Conf: filepath.Join(dir, "net.d"), Bin: filepath.Join(dir, "bin"), Name: DefaultName, StateDir: "/run/polder"}
 	small := dual()
 	small.MTU = 1300
 	text := func() string {

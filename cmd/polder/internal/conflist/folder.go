@@ -19,6 +19,7 @@ import (
 type Folder struct {
 	Conf     string // of the lists
 	Bin      string // of the plugins; "": polder is there already
+	Name     string // of the network
 	StateDir string // of the daemon, an absolute path
 }
 
@@ -73,7 +74,7 @@ func (f Folder) Keep(ctx context.Context, d Daemon, j Journal, log *slog.Logger)
 // Write writes the files that are not there as they should be, the list last: from
 // then on containers are attached by it.
 func (f Folder) Write(n *reconcile.PodNetwork) error {
-	list, err := Conflist(n, f.StateDir)
+	list, err := Conflist(n, f.Name, f.StateDir)
 	if err != nil {
 		return err
 	}
