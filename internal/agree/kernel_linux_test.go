@@ -67,6 +67,28 @@ func TestEvaluatorRulesAndKernelAgree(t *testing.T) {
 	})
 }
 
+// So do the evaluator and the interpreter, of more worlds than there is time to try
+// with packets, on every node's rules as the kernel gives them back.
+func TestEvaluatorAndRulesOfTheKernelAgree(t *testing.T) {
+	r := newRig(t)
+	rapid.Check(t, func(t *rapid.T) {
+		sp := world.Draw(t)
+		drawBackend(t, sp)
+		m := model(t, sp)
+		tables := map[string]nft.Table{}
+		for _, n := range sp.Nodes {
+			h := host(n)
+			h.Links = vteps(sp)
+			have, err := r.commit(nft.Ruleset{policy.Compile(m, h, nft.Table{}).Table})
+			if err != nil || len(have) != 1 {
+				t.Fatalf("%d tables, %v\nwith\n%s", len(have), err, world.HCL(sp))
+			}
+			tables[n.Name] = have[0]
+		}
+		compare(t, sp, m, tables, rapid.Uint64().Draw(t, "flows"))
+	})
+}
+
 // probe is a flow that is tried at the first node.
 type probe struct {
 	flow
