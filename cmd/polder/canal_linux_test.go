@@ -389,6 +389,14 @@ func TestMigrateFromCanal(t *testing.T) {
 	if m, text := c.check(0, c.file); len(m.Remains.Rules) != 5 || !strings.Contains(text, "chains cali-* in table ip filter, which enforces Felix's policies") {
 		t.Errorf("remains are %+v\n%s", m.Remains.Rules, text)
 	}
+	// Without a daemon nobody knows what is in the cluster, but the network is known.
+	inCluster := c.with(`(?s)$`, "kubernetes {}\n")
+	if status, out := c.polder("migrate", "check", "--spec", inCluster); status != 0 || !strings.HasPrefix(out, "Of the files only:") || !strings.Contains(out, "\nClean. Node n1 ") {
+		t.Errorf("status %d: %s", status, out)
+	}
+	if status, out := c.polder("migrate", "clean", "--auto-approve", "--spec", inCluster); status != 1 {
+		t.Errorf("what polder has in the place of Felix's is not known, and it cleans up: status %d: %s", status, out)
+	}
 	for _, node := range []string{"n1", "n2"} {
 		c.on(node, "apply", "--auto-approve")
 	}

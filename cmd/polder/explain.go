@@ -36,7 +36,7 @@ both, 2 when it is denied between some, and 1 on errors.`,
 			if err != nil {
 				return err
 			}
-			a.leavesOut(config)
+			a.leavesOut(config.Spec)
 			question, err := m.Ask(args[0], args[1], args[2])
 			if err != nil {
 				return err

@@ -39,8 +39,8 @@ func (a *app) load(by loader) (*spec.Config, *policy.Model, error) {
 }
 
 // leavesOut says what an answer that comes from the files alone leaves out.
-func (a *app) leavesOut(config *spec.Config) {
-	if config.Spec.Kubernetes != nil {
+func (a *app) leavesOut(sp *spec.Spec) {
+	if sp.Kubernetes != nil {
 		fmt.Fprintln(a.err, "Of the files only: pods and policies of the cluster are left out.")
 	}
 }

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"io"
+
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
@@ -31,6 +35,9 @@ traffic: what is adopted as it is, what is added beside it, what would be change
 or lost, and what stays of flannel's and of Felix's, which polder migrate clean
 removes. They may run on meanwhile. Nothing is written.
 
+Where the spec has a block kubernetes and no daemon runs yet, the check is about the
+network of the files alone.
+
 The exit status is 0 when the switch changes and loses nothing, 2 when it would,
 and 1 on errors and when something is in the way, as that of plan.`,
 		Example: `  polder migrate check
@@ -42,14 +49,14 @@ and 1 on errors and when something is in the way, as that of plan.`,
 			if err != nil {
 				return err
 			}
-			planner, err := reconcile.Open(options)
+			planner, err := a.checker(cmd, options)
 			if err != nil {
 				return err
 			}
 			defer closing(planner, &err)
 			plan, err := planner.Plan(cmd.Context(), reconcile.ModeApply)
 			if err != nil {
-				return err
+				return a.printSpecError(err)
 			}
 			left, err := remains.Look(cmd.Context(), options.Spec)
 			if err != nil {
@@ -73,4 +80,28 @@ and 1 on errors and when something is in the way, as that of plan.`,
 	flags.BoolVar(&asJSON, "json", false, "print the check as one line of JSON")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show every change of long lists")
 	return cmd
+}
+
+// checker is the planner of a check. It comes before the daemon, most often, which
+// alone knows what there is in a cluster: what the files say of the network is planned
+// without it.
+func (a *app) checker(cmd *cobra.Command, o reconcile.Options) (interface {
+	planner
+	io.Closer
+}, error) {
+	if o.Spec.Kubernetes != nil {
+		client, _, err := control.Dial(cmd.Context(), a.stateDir)
+		if err == nil {
+			err = client.Close()
+		} else if errors.Is(err, control.ErrNone) {
+			a.leavesOut(o.Spec)
+			files := *o.Spec
+			files.Kubernetes = nil
+			o.Spec, err = &files, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return a.planner(cmd, o)
 }

@@ -53,7 +53,7 @@ behind the policies by its reason.`,
 			if err != nil {
 				return err
 			}
-			a.leavesOut(config)
+			a.leavesOut(config.Spec)
 			tiers := m.Tiers()
 			for _, name := range names {
 				if !slices.ContainsFunc(tiers, func(t policy.Tier) bool {
@@ -119,7 +119,7 @@ name, and those outside of all. "all" and "-" are everything and nothing.`,
 			if err != nil {
 				return err
 			}
-			a.leavesOut(config)
+			a.leavesOut(config.Spec)
 			return a.show(view.NewMatrix(m.Matrix()), asJSON, verbose)
 		},
 	}
