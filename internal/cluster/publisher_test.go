@@ -124,31 +124,37 @@ func TestPublish(t *testing.T) {
 			s.mu.Unlock()
 			synctest.Wait()
 		}
-		is := func(what string, ok bool) {
+		is := func(what string, so func() bool) {
 			t.Helper()
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			api.mu.Lock()
 			defer api.mu.Unlock()
-			if !ok {
+			if !so() {
 				t.Fatalf("%s: %d writes, told %v, events %v, %+v", what, api.writes, told, api.events, api.node)
 			}
 		}
 
 		hear(func(*corev1.Node) {})
-		is("without a state", api.writes == 0)
+		is("without a state", func() bool { return api.writes == 0 })
 		network := &spec.Network{Backend: spec.Backend{Type: spec.VXLAN}}
 		bad := reconcile.NodeState{Network: network, Self: []spec.LeftOut{{Node: "n1", Reason: spec.NoPodCIDR, Text: "it has no pod CIDR yet"}}}
 		s.Publish(bad)
 		<-time.After(10 * time.Minute)
 		synctest.Wait()
-		is("refused", api.writes > 8 && api.writes < 20 && len(told) == 1 && told[0] != nil && len(api.events) == 0)
+		is("refused", func() bool {
+			return api.writes > 8 && api.writes < 20 && len(told) == 1 && told[0] != nil && len(api.events) == 0
+		})
 
 		api.mu.Lock()
 		api.refuses = false
 		api.mu.Unlock()
 		<-time.After(2 * retryMost)
 		synctest.Wait()
-		is("taken", len(told) == 2 && told[1] == nil && api.events["it"] == 1 &&
-			slices.ContainsFunc(api.node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == podCIDRs && c.Status == corev1.ConditionFalse }))
+		is("taken", func() bool {
+			return len(told) == 2 && told[1] == nil && api.events["it"] == 1 &&
+				slices.ContainsFunc(api.node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == podCIDRs && c.Status == corev1.ConditionFalse })
+		})
 
 		good := reconcile.NodeState{
 			Network: network, Stands: true, Families: []spec.Family{spec.IPv4},
@@ -157,22 +163,27 @@ func TestPublish(t *testing.T) {
 		s.Publish(good)
 		<-time.After(time.Minute)
 		synctest.Wait()
-		is("as it is", api.node.Annotations[polderMAC.IPv4] == "12:c6:65:89:b4:e3")
-		began, writes := time.Now(), api.writes
+		began, writes := time.Now(), 0
+		is("as it is", func() bool {
+			writes = api.writes
+			return api.node.Annotations[polderMAC.IPv4] == "12:c6:65:89:b4:e3"
+		})
 		hear(func(n *corev1.Node) { delete(n.Annotations, polderMAC.IPv4) })
-		is("deleted", api.node.Annotations[polderMAC.IPv4] == "12:c6:65:89:b4:e3" && api.writes == writes+1 && time.Since(began) == 0)
+		is("deleted", func() bool {
+			return api.node.Annotations[polderMAC.IPv4] == "12:c6:65:89:b4:e3" && api.writes == writes+1 && time.Since(began) == 0
+		})
 		<-time.After(time.Hour)
 		synctest.Wait()
-		is("an hour later", api.writes == writes+1)
+		is("an hour later", func() bool { return api.writes == writes+1 })
 		for range 1000 {
 			hear(func(n *corev1.Node) { n.Annotations[polderMAC.IPv4] = "x" })
 			<-time.After(10 * time.Millisecond)
 		}
-		is("a fight of ten seconds", api.writes > writes+10 && api.writes < writes+20)
+		is("a fight of ten seconds", func() bool { return api.writes > writes+10 && api.writes < writes+20 })
 
 		s.Publish(bad)
 		<-time.After(time.Minute)
 		synctest.Wait()
-		is("again", api.events["it"] == 2)
+		is("again", func() bool { return api.events["it"] == 2 })
 	})
 }
