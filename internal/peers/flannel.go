@@ -2,17 +2,12 @@ package peers
 
 import (
 	"encoding/json"
-	"errors"
-	"maps"
 	"net/netip"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/poldernet/polder/internal/kubetest"
-	"github.com/poldernet/polder/internal/kubetest/program"
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/spec"
 )
@@ -21,14 +16,10 @@ import (
 // as its datastore. It makes the network of a spec: the same pod CIDRs,
 // backend and subnets of nodes that polder would.
 type Flannel struct {
-	t       testing.TB
-	program string
-	dir     string // of logs
-	spec    *spec.Spec
-	etcd    *kubetest.Etcd
-	running map[string]*kubetest.Daemon
-	nodes   map[string]*lab.Namespace
-	known   []*spec.Node // those with a lease
+	daemons
+	spec  *spec.Spec
+	etcd  *kubetest.Etcd
+	known []*spec.Node // those with a lease
 }
 
 // Rules is how flannel writes its firewall rules.
@@ -56,10 +47,7 @@ const prefix = "/coreos.com/network/"
 func StartFlannel(t testing.TB, s *spec.Spec, nodes map[string]*lab.Namespace, rules Rules) *Flannel {
 	t.Helper()
 	lab.Require(t)
-	f := &Flannel{
-		t: t, program: program.Need(t, program.Flannel), dir: t.TempDir(),
-		spec: s, nodes: nodes, running: map[string]*kubetest.Daemon{}, etcd: kubetest.StartEtcd(t),
-	}
+	f := &Flannel{daemons: newDaemons(t, s.Network, nodes), spec: s, etcd: kubetest.StartEtcd(t)}
 	t.Cleanup(f.close)
 	config, err := json.Marshal(netConf(s.Network, rules))
 	if err != nil {
@@ -192,58 +180,14 @@ func (f *Flannel) Start(node string) {
 		}
 		argv = append(argv, option, a.Addr.String())
 	}
-	if f.spec.Network.Masquerade != nil {
-		argv = append(argv, "-ip-masq")
-	}
-	d := kubetest.NewDaemon(f.nodes[node], node, f.dir, argv...)
-	if err := d.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	f.running[node] = d
-}
-
-// Stop ends flanneld on a node. What it made in the kernel stays.
-func (f *Flannel) Stop(node string) {
-	f.t.Helper()
-	if err := f.running[node].Stop(); err != nil {
-		f.t.Fatal(err)
-	}
-	delete(f.running, node)
-}
-
-// CPU is the CPU time that flanneld on a node has used up to now, with the
-// programs that it has run.
-func (f *Flannel) CPU(node string) time.Duration {
-	f.t.Helper()
-	used, err := f.running[node].CPU()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return used
+	f.start(node, argv...)
 }
 
 // Await waits until every node that runs has a route to each other node that it
-// has been told of, and no more. flannel writes a peer's route after everything
-// else about the peer.
+// has been told of, and no more.
 func (f *Flannel) Await() {
 	f.t.Helper()
-	for node := range f.running {
-		deadline := time.Now().Add(kubetest.Patience)
-		for {
-			have, err := f.routes(node)
-			if err != nil {
-				f.t.Fatal(err)
-			}
-			want := f.subnetsOfOthers(node)
-			if maps.Equal(have, want) {
-				break
-			}
-			if time.Now().After(deadline) {
-				f.t.Fatalf("flanneld on %s made routes to %v, not to %v\n%s", node, have, want, f.running[node].Tail())
-			}
-			runtime.Gosched()
-		}
-	}
+	f.await(f.subnetsOfOthers)
 }
 
 // subnetsOfOthers are those of all nodes with a lease but one.
@@ -257,37 +201,4 @@ func (f *Flannel) subnetsOfOthers(node string) map[netip.Prefix]bool {
 		}
 	}
 	return subnets
-}
-
-// routes are the destinations in the pod network that a node reaches through
-// others.
-func (f *Flannel) routes(node string) (map[netip.Prefix]bool, error) {
-	routes := map[netip.Prefix]bool{}
-	for _, family := range []string{"-4", "-6"} {
-		out, err := f.nodes[node].Command(f.t.Context(), "ip", family, "route", "show").Output()
-		if err != nil {
-			return nil, err
-		}
-		for line := range strings.Lines(string(out)) {
-			to, rest, _ := strings.Cut(line, " ")
-			p, err := netip.ParsePrefix(to)
-			if err != nil || !strings.HasPrefix(rest, "via ") {
-				continue // the default route, or one to a link
-			}
-			if pods, ok := f.spec.Network.PodRange(spec.FamilyOf(p.Addr())); ok && pods.CIDR.Contains(p.Addr()) {
-				routes[p] = true
-			}
-		}
-	}
-	return routes, nil
-}
-
-func (f *Flannel) close() {
-	var errs []error
-	for _, d := range f.running {
-		errs = append(errs, d.Stop())
-	}
-	if err := errors.Join(errs...); err != nil {
-		f.t.Error(err)
-	}
 }

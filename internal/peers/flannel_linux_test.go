@@ -42,10 +42,9 @@ node "n2" {
 `
 )
 
-// TestFlannel: nodes of flannel learn of each other, of a node that is only
-// announced, and of its going, and what flannel made outlives flannel.
-func TestFlannel(t *testing.T) {
-	lab.Require(t)
+// twoNodeLab is the lab of the two nodes, and their spec.
+func twoNodeLab(t *testing.T) (*lab.Lab, *spec.Spec) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "peers.hcl")
 	if err := os.WriteFile(file, []byte(twoNodes), 0o600); err != nil {
 		t.Fatal(err)
@@ -67,6 +66,14 @@ func TestFlannel(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return l, config.Spec
+}
+
+// TestFlannel: nodes of flannel learn of each other, of a node that is only
+// announced, and of its going, and what flannel made outlives flannel.
+func TestFlannel(t *testing.T) {
+	lab.Require(t)
+	l, s := twoNodeLab(t)
 	show := func(command string) string {
 		t.Helper()
 		out, err := l.Node("n1").Command(context.Background(), "sh", "-c", command).Output()
@@ -76,7 +83,7 @@ func TestFlannel(t *testing.T) {
 		return string(out)
 	}
 
-	f := StartFlannel(t, config.Spec, map[string]*lab.Namespace{"n1": l.Node("n1"), "n2": l.Node("n2")}, NFTables)
+	f := StartFlannel(t, s, map[string]*lab.Namespace{"n1": l.Node("n1"), "n2": l.Node("n2")}, NFTables)
 	peer := &spec.Node{
 		Name: "n3",
 		Addresses: []spec.NodeAddress{
