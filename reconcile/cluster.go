@@ -266,8 +266,9 @@ func (r *round) enforce(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	v := *r.view
-	r.applier.want(&v, sp, node)
+	v, with := *r.view, *sp
+	with.Nodes = r.applier.nodes().all // the guard of VXLAN knows peers by them
+	r.applier.want(&v, &with, node)
 	if plan := v.wanted.plan(v.rules); !plan.Empty() {
 		gen, err := r.applier.ruleset.Commit(ctx, plan, v.gen)
 		if err != nil {

@@ -122,6 +122,29 @@ func TestACluster(t *testing.T) {
 	})
 }
 
+// What a pod comes to is put into force with the nodes of the cluster in view: the
+// guard of VXLAN lets nobody in whom it does not know.
+func TestAPodOfACluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(0)+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		cluster <- Update{Nodes: []spec.Candidate{member(1), member(2)}, Complete: true}
+		h.settle()
+		reads := h.reads()
+		cluster <- Update{Events: []policy.Event{pod(1, app("web")), allows("first", "web", "web")}}
+		h.settle()
+		if h.reads() != reads {
+			t.Fatal("the kernel was read, and all was compiled anew: the test shows nothing")
+		}
+		plan, err := h.Plan(context.Background(), ModeApply)
+		if err != nil || !plan.Empty() {
+			t.Errorf("a plan has %v, %v", plan.Changes, err)
+		}
+	})
+}
+
 // reads counts readings of the kernel.
 func (h *fakeHost) reads() int {
 	h.mu.Lock()
