@@ -31,6 +31,7 @@ type Writer struct {
 	byName map[string]netlink.Link // looked up
 	failed map[string]bool         // links that could not be made, by name
 	lost   map[uint32]bool         // nexthop objects that could not be made, by ID
+	kept   map[uint32]bool         // those that a route could not be taken off, by ID
 }
 
 // OpenWriter opens a writer for the calling thread's network namespace. It writes
@@ -58,7 +59,8 @@ func (w *Writer) Close() error {
 // and nil or what went wrong. One that fails does not stop those that follow.
 // When ctx ends, what is left is reported with its error.
 func (w *Writer) Apply(ctx context.Context, ops []Op, report func(i int, err error)) {
-	w.byName, w.failed, w.lost = map[string]netlink.Link{}, map[string]bool{}, map[uint32]bool{}
+	w.byName, w.failed = map[string]netlink.Link{}, map[string]bool{}
+	w.lost, w.kept = map[uint32]bool{}, map[uint32]bool{}
 	for start := 0; start < len(ops); {
 		if err := ctx.Err(); err != nil {
 			for i := start; i < len(ops); i++ {
@@ -135,6 +137,9 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 				w.lost[n.id] = true
 			}
 		}
+		if r, ok := ops[i].before.(RouteEntry); ok && err != nil {
+			w.kept[r.NextHop] = true
+		}
 		report(i, wrap(ops[i], err))
 	}
 }
@@ -144,6 +149,10 @@ func (w *Writer) applyBatch(ops []Op, report func(i int, err error)) {
 // the link's name is somebody else's, write on what is theirs.
 func (w *Writer) missing(op Op) error {
 	if op.delete {
+		// A nexthop object takes its routes with it.
+		if n, ok := op.object.(nextHopEntry); ok && w.kept[n.id] {
+			return errors.New("not attempted while a route uses it")
+		}
 		return nil
 	}
 	link := ""

@@ -9,8 +9,10 @@ import (
 )
 
 // Release plans to take our marks off and to leave every object in place:
-// packets go on as they did, and polder knows the objects no more. Routes and
-// nexthop objects become those of ip(8).
+// packets go on as they did, and polder knows the objects no more. Routes become
+// those of ip(8), with gateways of their own: one with a nexthop object is not
+// found by who deletes it by its gateway (fib_semantics.c, fib_nh_match), which is
+// how flannel deletes a peer that has gone.
 func Release(observed State) Plan {
 	var ops []Op
 	for _, name := range slices.Sorted(maps.Keys(observed.Links)) {
@@ -30,18 +32,29 @@ func Release(observed State) Plan {
 			ops = append(ops, put(change.Release, proxyEntry{key, Proxy{}}, proxyEntry{key, have}, ""))
 		}
 	}
+	used := map[uint32]bool{} // by routes that are not ours
+	for key, have := range observed.Routes {
+		if have.Protocol != Protocol || have.Other {
+			used[have.NextHop] = true
+			continue
+		}
+		want := have
+		want.Protocol = protocolBoot
+		if hop, ok := observed.NextHops[have.NextHop]; ok && !hop.Other {
+			want.NextHop, want.Gateway, want.Link, want.OnLink = 0, hop.Gateway, hop.Link, hop.OnLink
+		}
+		ops = append(ops, put(change.Release, RouteEntry{key, want}, RouteEntry{key, have}, ""))
+	}
 	for id, have := range observed.NextHops {
-		if have.Protocol == Protocol && !have.Other {
+		if have.Protocol != Protocol || have.Other {
+			continue
+		}
+		if used[id] {
 			want := have
 			want.Protocol = protocolBoot
 			ops = append(ops, put(change.Release, nextHopEntry{id, want}, nextHopEntry{id, have}, ""))
-		}
-	}
-	for key, have := range observed.Routes {
-		if have.Protocol == Protocol && !have.Other {
-			want := have
-			want.Protocol = protocolBoot
-			ops = append(ops, put(change.Release, RouteEntry{key, want}, RouteEntry{key, have}, ""))
+		} else {
+			ops = append(ops, remove(nextHopEntry{id, have}, ""))
 		}
 	}
 	slices.SortFunc(ops, func(a, b Op) int {
@@ -50,7 +63,7 @@ func Release(observed State) Plan {
 	return Plan{Ops: ops}
 }
 
-// rank puts nexthop objects before the routes that use them.
+// rank puts nexthop objects after the routes that used them.
 func rank(op Op) int {
-	return slices.Index([]string{"link", "address", "proxy", "nexthop", "route"}, op.Change.Kind)
+	return slices.Index([]string{"link", "address", "proxy", "route", "nexthop"}, op.Change.Kind)
 }
