@@ -27,7 +27,7 @@ import (
 )
 
 // variants are the folders that can be applied.
-var variants = []string{"base", "network"}
+var variants = []string{"base", "network", "migrate"}
 
 // render is what `kubectl apply -k` would apply.
 func render(t *testing.T, variant string) []runtime.Object {
@@ -82,7 +82,7 @@ func TestSpec(t *testing.T) {
 			if len(diags) > 0 {
 				t.Fatal(diags)
 			}
-			if config.Spec.Kubernetes == nil || (config.Spec.Network != nil) != (variant == "network") {
+			if config.Spec.Kubernetes == nil || (config.Spec.Network == nil) != (variant == "base") {
 				t.Errorf("%+v", config.Spec)
 			}
 			template := the[*appsv1.DaemonSet](t, objects).Spec.Template.Spec
@@ -113,6 +113,7 @@ func TestPrivileges(t *testing.T) {
 	for variant, want := range map[string]map[string]string{
 		"base":    {"install-cni": "[DAC_OVERRIDE]", "polder": "[NET_ADMIN]"},
 		"network": {"install-cni": "[DAC_OVERRIDE]", "polder": "[NET_ADMIN DAC_OVERRIDE]"},
+		"migrate": {"install-cni": "[DAC_OVERRIDE]", "polder": "[NET_ADMIN DAC_OVERRIDE]"},
 	} {
 		t.Run(variant, func(t *testing.T) {
 			privileges(t, the[*appsv1.DaemonSet](t, render(t, variant)).Spec.Template.Spec, want)

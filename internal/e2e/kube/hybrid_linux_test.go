@@ -40,6 +40,7 @@ type fabric struct {
 	rules    peers.Rules
 	families []spec.Family
 	oneLink  bool // all nodes are on it; otherwise two are behind a router
+	shown    bool // in docs/flannel.md
 }
 
 // apiServer is where each node finds the API server.

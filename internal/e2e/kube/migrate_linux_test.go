@@ -2,7 +2,9 @@ package kube
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +25,7 @@ var (
 
 // fabrics are what flannel makes and polder takes over.
 var fabrics = map[string]fabric{
-	"vxlan":               {backend: `backend "vxlan" {}`, rules: peers.IPTables, families: ipv4},
+	"vxlan":               {backend: `backend "vxlan" {}`, rules: peers.IPTables, families: ipv4, shown: true},
 	"vxlan dual":          {backend: `backend "vxlan" {}`, rules: peers.NFTables, families: dual},
 	"direct routing dual": {backend: "backend \"vxlan\" {\n    direct_routing = true\n  }", rules: peers.IPTables, families: dual},
 	"host-gw dual":        {backend: `backend "host-gw" {}`, rules: peers.NFTables, families: dual, oneLink: true},
@@ -109,6 +111,10 @@ func (h *hybrid) toPolder(i int) {
 	h.flannel.Stop(node)
 	d := h.start(i)
 	h.expectStamps(d)
+	if h.shown && i == 1 {
+		_, out := h.command(i, "events", "--all", "--no-follow")
+		h.shows("2026-", out)
+	}
 	if after := h.sh(node, vteps); after != before {
 		h.Errorf("%s had\n%sand has\n%s", node, before, after)
 	}
@@ -124,8 +130,40 @@ func (h *hybrid) expectClean(i int) {
 	if status, out := h.command(i, "import", "flannel", "--cluster", "e2e", "-o", file); status != 0 {
 		h.Fatalf("importing on n%d: status %d\n%s", i, status, out)
 	}
-	if status, out := h.command(i, "migrate", "check", "--spec", file); status != 0 || !strings.HasPrefix(out, "Clean.") {
+	status, out := h.command(i, "migrate", "check", "--spec", file)
+	if status != 0 || !strings.HasPrefix(out, "Clean.") {
 		h.Errorf("the check on n%d: status %d\n%s", i, status, out)
+	}
+	if h.shown && i == 1 {
+		h.shows("Clean.", out)
+	}
+}
+
+// shows holds the block of docs/flannel.md that begins so to what was printed. A line
+// "..." stands for any.
+func (h *hybrid) shows(begin, printed string) {
+	h.Helper()
+	page, err := os.ReadFile("../../../docs/flannel.md")
+	if err != nil {
+		h.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(page), "```text\n"+begin)
+	if !found {
+		h.Fatalf("the page shows nothing that begins with %q", begin)
+	}
+	block, _, _ = strings.Cut(begin+block, "```")
+	// When it was, how long it took, and IDs that are computed from other names.
+	varies := regexp.MustCompile(`\d{4}-\d\d-\d\d [\d:.]+|[\d.]+ ms|id \d+`)
+	printed = varies.ReplaceAllString(printed, "")
+	for line := range strings.Lines(varies.ReplaceAllString(block, "")) {
+		if line == "...\n" {
+			continue
+		}
+		_, rest, found := strings.Cut("\n"+printed, "\n"+line)
+		if !found {
+			h.Fatalf("the page shows\n%snext, and printed was\n%s", line, printed)
+		}
+		printed = rest
 	}
 }
 
