@@ -30,8 +30,7 @@ func Diff(desired, observed Ruleset) *Plan {
 			t.want, t.have = sideBySide(want, have)
 			t.diff(there)
 		default:
-			d.retire = append(d.retire, step{id, delTable{}})
-			d.tell(func() []change.Change { return []change.Change{deletedTable(have)} })
+			d.removeTable(have)
 		}
 	}
 	p := &Plan{before: observed, tell: d.told}
@@ -47,6 +46,21 @@ func Diff(desired, observed Ruleset) *Plan {
 	p.Switch.transactions = append(p.Switch.transactions, pack(d.wake)...)
 	p.Retire.transactions = pack(d.retire)
 	return p
+}
+
+// removeTable takes the base chains of a table off their hooks in the switch, and
+// removes it when nobody runs its rules any more: they would not find the elements
+// of its sets and maps, and drop what these let pass.
+func (d *differ) removeTable(t Table) {
+	d.tell(func() []change.Change { return []change.Change{deletedTable(t)} })
+	table := tableDiff{differ: d, id: t.ID()}
+	for _, c := range t.Chains {
+		if c.Base != nil {
+			table.swapIn(swapFlush, flushChain{c.Name})
+			table.swapIn(swapDelete, delChain{c.Name})
+		}
+	}
+	d.retire = append(d.retire, step{t.ID(), delTable{}})
 }
 
 func tableIDs(rulesets ...Ruleset) []TableID {

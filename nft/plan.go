@@ -120,7 +120,7 @@ func (s namedStage) waits() bool {
 	for _, tx := range s.transactions {
 		for _, st := range tx {
 			switch o := st.op.(type) {
-			case flushChain, delChain:
+			case delTable, flushChain, delChain:
 				return true
 			case delSet:
 				if o.set.Verdicts {

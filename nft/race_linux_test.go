@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func noPacketSeesHalfAChange(t *testing.T, maps [2]string) {
 	k.nft("list ruleset") // or skip
 	k.sh("ip link set lo up")
 	k.apply(version(maps[0], 0))
-	stop, sent := k.flood()
+	stop, sent, _ := k.flood()
 	duration := 2 * time.Second
 	if testing.Short() {
 		duration /= 4
@@ -89,9 +90,50 @@ func noPacketSeesHalfAChange(t *testing.T, maps [2]string) {
 	}
 }
 
+// TestNoPacketMissesATableThatGoes: what a table lets pass, by a set and a map, and
+// what passes without it, passes while it comes and goes.
+func TestNoPacketMissesATableThatGoes(t *testing.T) {
+	k := newKernel(t)
+	k.nft("list ruleset") // or skip
+	k.sh("ip link set lo up")
+	local := Addr(netip.MustParseAddr("127.0.0.1"))
+	table := Table{
+		Family: INet, Name: TableName,
+		Sets: []Set{
+			{Name: "dispatch", Key: []Type{TypeIPv4Addr}, Verdicts: true, Elements: []Element{local.Maps(Jump("work"))}},
+			{Name: "set", Key: []Type{TypeIPv4Addr}, Elements: []Element{Exact(local)}},
+		},
+		Chains: []Chain{
+			{Name: "output", Base: &Base{"filter", "output", PriorityFilter, PolicyAccept}, Rules: []Rule{
+				NewRule("", Daddr(spec.IPv4).VMap("dispatch")),
+				NewRule("", Do(Drop)),
+			}},
+			{Name: "work", Rules: []Rule{NewRule("", Saddr(spec.IPv4).In("set"), Do(Accept))}},
+		},
+	}
+	stop, sent, refused := k.flood()
+	commits := 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); commits++ {
+		observed, gen := k.read()
+		want := Ruleset{table}
+		if commits%2 == 1 {
+			want = nil
+		}
+		if _, err := k.w.Commit(context.Background(), Diff(want, observed), gen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	n := <-sent
+	t.Logf("%d changes, %d packets", commits, n)
+	if refused.Load() > 0 || commits < 10 || n < 1000 {
+		t.Errorf("%d changes, %d packets sent, %d dropped", commits, n, refused.Load())
+	}
+}
+
 // flood sends datagrams to the loopback address until stop is closed, and then
-// says how many.
-func (k *kernel) flood() (stop chan struct{}, sent chan int) {
+// says how many. Some are refused.
+func (k *kernel) flood() (stop chan struct{}, sent chan int, refused *atomic.Int64) {
 	k.t.Helper()
 	var fd int
 	err := k.Do(func() (err error) {
@@ -101,7 +143,7 @@ func (k *kernel) flood() (stop chan struct{}, sent chan int) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	stop, sent = make(chan struct{}), make(chan int)
+	stop, sent, refused = make(chan struct{}), make(chan int), &atomic.Int64{}
 	go func() {
 		n := 0
 		defer func() {
@@ -116,13 +158,18 @@ func (k *kernel) flood() (stop chan struct{}, sent chan int) {
 			}
 			for range 100 {
 				// The output hook tells a sender of the drop.
-				if err := unix.Sendto(fd, []byte("x"), 0, to); err == nil || errors.Is(err, unix.EPERM) {
+				err := unix.Sendto(fd, []byte("x"), 0, to)
+				if errors.Is(err, unix.EPERM) {
+					refused.Add(1)
+					err = nil
+				}
+				if err == nil {
 					n++
 				}
 			}
 		}
 	}()
-	return stop, sent
+	return stop, sent, refused
 }
 
 func (k *kernel) sh(script string) string {
