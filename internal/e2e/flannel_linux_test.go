@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,6 +13,7 @@ import (
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/internal/peers"
+	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
 )
@@ -149,22 +152,40 @@ func (n *network) takeOver(node string, flannel *peers.Flannel, c takeOver) {
 			flannel.Stop(node)
 		case "polder apply":
 			n.apply(node, n.spec, reconcile.ModeApply)
+		case "polder migrate clean":
+			n.clean(node)
 		default:
 			n.t.Fatalf("no idea how to do %q here", command)
 		}
 	}
-	clean := commands(n.t, "delete table")
-	if c.rules == peers.IPTables {
-		clean = commands(n.t, "iptables")
-		if len(c.pods) > 1 {
-			clean = append(clean, strings.ReplaceAll(strings.Join(clean, "\n"), "iptables", "ip6tables"))
-		}
-	}
-	n.sh(node, strings.Join(clean, "\n"))
 	if rules := flannelRules.FindString(n.sh(node, "nft list ruleset")); rules != "" {
 		n.t.Errorf("%s has rules of flannel's left: %s", node, rules)
 	}
 	n.expectInSync(node)
+}
+
+// clean removes what flannel has left on a node.
+func (n *network) clean(node string) {
+	n.t.Helper()
+	err := n.lab.Node(node).Do(func() (err error) {
+		c, err := remains.Open(n.spec, node, func(context.Context) (int, error) { return 0, nil })
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.Close()) }()
+		plan, err := c.Plan(context.Background())
+		if err != nil {
+			return err
+		}
+		if len(plan.Conflicts) > 0 {
+			return fmt.Errorf("in the way: %+v", plan.Conflicts)
+		}
+		c.Apply(context.Background(), plan, func(_ int, failed error) { err = errors.Join(err, failed) })
+		return err
+	})
+	if err != nil {
+		n.t.Fatalf("cleaning %s: %v", node, err)
+	}
 }
 
 // takeOver is a cluster that flannel makes on the first of its nodes.
