@@ -39,6 +39,7 @@ func NewCNI(t testing.TB, node *lab.Namespace, conflist string, folders ...strin
 // Attachment is a pod, as its runtime tells plugins of it.
 type Attachment struct {
 	Namespace, Name string
+	UID             string         // "": the runtime does not say
 	Sandbox         *lab.Namespace // the pod's own network namespace
 	Ports           []PortMapping
 }
@@ -52,11 +53,12 @@ type PortMapping struct {
 }
 
 func (a Attachment) runtime() *libcni.RuntimeConf {
+	args := [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", a.Namespace}, {"K8S_POD_NAME", a.Name}}
+	if a.UID != "" {
+		args = append(args, [2]string{"K8S_POD_UID", a.UID})
+	}
 	return &libcni.RuntimeConf{
-		ContainerID: a.Namespace + "-" + a.Name, NetNS: a.Sandbox.Path(), IfName: "eth0",
-		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", a.Namespace}, {"K8S_POD_NAME", a.Name},
-		},
+		ContainerID: a.Namespace + "-" + a.Name + a.UID, NetNS: a.Sandbox.Path(), IfName: "eth0", Args: args,
 		CapabilityArgs: map[string]any{"portMappings": a.Ports},
 	}
 }

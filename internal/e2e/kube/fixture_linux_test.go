@@ -17,8 +17,9 @@ func TestMain(m *testing.M) { lab.Main(m) }
 type network struct {
 	*testing.T
 	*lab.Lab
-	polder string // the program
-	dir    string // of the nodes' state
+	Spec   *spec.Spec // that the lab was made from
+	polder string     // the program
+	dir    string     // of the nodes' state
 }
 
 // up makes the lab of a spec, and waits until its links carry packets.
@@ -46,7 +47,7 @@ func up(t *testing.T, labText, specText string) *network {
 			t.Error(err)
 		}
 	})
-	n := &network{t, l, process.Build(t), t.TempDir()}
+	n := &network{t, l, config.Spec, process.Build(t), t.TempDir()}
 	for _, name := range l.Names() {
 		n.sh(name, `until [ -z "$(ip -o link show up | grep -v ' state UP \| state UNKNOWN '; ip -6 addr show tentative)" ]; do :; done`)
 	}

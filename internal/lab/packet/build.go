@@ -34,6 +34,7 @@ const (
 const (
 	IPv4HeaderLen = 20 // without options
 	IPv6HeaderLen = 40
+	TCPHeaderLen  = 20 // without options
 	UDPHeaderLen  = 8
 
 	etherHeaderLen = 14
@@ -101,6 +102,22 @@ func NewUDP(src, dst netip.AddrPort, payload []byte) []byte {
 	binary.BigEndian.PutUint16(b[6:], check)
 	return IP(src.Addr(), dst.Addr(), UDP, b)
 }
+
+// NewSYN is an IP packet with the TCP segment that opens a connection (RFC 9293),
+// and data in it, which receivers may keep for when the connection is there.
+func NewSYN(src, dst netip.AddrPort, data []byte) []byte {
+	b := make([]byte, TCPHeaderLen, TCPHeaderLen+len(data))
+	binary.BigEndian.PutUint16(b[0:], src.Port())
+	binary.BigEndian.PutUint16(b[2:], dst.Port())
+	b[7] = 1 // sequence number
+	b[12], b[13] = TCPHeaderLen/4<<4, tcpSYN
+	binary.BigEndian.PutUint16(b[14:], 65535) // window
+	b = append(b, data...)
+	binary.BigEndian.PutUint16(b[16:], fold(pseudo(src.Addr(), dst.Addr(), TCP, len(b))+sum(0, b)))
+	return IP(src.Addr(), dst.Addr(), TCP, b)
+}
+
+const tcpSYN = 0x02
 
 // Echo is an ICMP echo request of the family (RFC 792, RFC 4443) with its
 // header, not the packet's. Its checksum covers ICMP only for IPv4; for IPv6

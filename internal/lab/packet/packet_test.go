@@ -62,6 +62,11 @@ func TestChecksumsVerify(t *testing.T) {
 			if fold(pseudo(a, b, UDP, len(datagram))+sum(0, datagram)) != 0 {
 				t.Errorf("%v: UDP checksum of %d bytes does not verify", f, n)
 			}
+			p = NewSYN(netip.AddrPortFrom(a, 4000), netip.AddrPortFrom(b, 80), make([]byte, n))
+			segment := p[len(p)-TCPHeaderLen-n:]
+			if fold(pseudo(a, b, TCP, len(segment))+sum(0, segment)) != 0 {
+				t.Errorf("%v: TCP checksum of %d bytes does not verify", f, n)
+			}
 		}
 	}
 	init := NewSCTPInit(1000, 2000, []byte("tag"))

@@ -1,0 +1,112 @@
+package kube
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubeyaml "sigs.k8s.io/yaml"
+
+	"github.com/poldernet/polder/internal/world"
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/kube"
+	"github.com/poldernet/polder/spec"
+)
+
+// belief is a cluster as the test itself has made it. No daemon was asked.
+type belief struct {
+	base       *spec.Spec // what the files say
+	namespaces map[string]map[string]string
+	pods       map[string]*pod                        // by namespace/name: the objects that there are
+	policies   map[string]*networkingv1.NetworkPolicy // likewise
+}
+
+// pod is one that runs, or whose object is still there.
+type pod struct {
+	namespace, name, node string
+	labels                map[string]string
+	web                   uint16 // the port that it calls so
+	addresses             []netip.Addr
+	finished              bool // it has no addresses any more, whatever its status says
+	uid                   string
+	*machine              // nil: it has no network
+}
+
+func (p *pod) key() string { return p.namespace + "/" + p.name }
+
+// ports are those of the pod's container.
+func (p *pod) ports() []corev1.ContainerPort {
+	return []corev1.ContainerPort{{Name: "web", ContainerPort: int32(p.web)}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}
+}
+
+// endpoint is what policies see of the pod.
+func (p *pod) endpoint() *spec.Endpoint {
+	return &spec.Endpoint{
+		Name: p.key(), Node: p.node, Namespace: p.namespace, Labels: p.labels, Addresses: p.addresses,
+		Ports: map[string]spec.Port{"web": {Number: p.web, Protocol: "tcp"}, "dns": {Number: 53, Protocol: "udp"}},
+	}
+}
+
+// spec is the cluster as a spec, with or without its NetworkPolicies.
+func (b *belief) spec(policies bool) *spec.Spec {
+	sp := *b.base
+	for _, name := range slices.Sorted(maps.Keys(b.namespaces)) {
+		sp.Namespaces = append(slices.Clip(sp.Namespaces), &spec.Namespace{Name: name, Labels: b.namespaces[name]})
+	}
+	for _, key := range slices.Sorted(maps.Keys(b.pods)) {
+		if p := b.pods[key]; !p.finished {
+			sp.Endpoints = append(slices.Clip(sp.Endpoints), p.endpoint())
+		}
+	}
+	if policies {
+		for _, key := range slices.Sorted(maps.Keys(b.policies)) {
+			p, _ := kube.Convert(b.policies[key])
+			sp.Policies = append(slices.Clip(sp.Policies), p)
+		}
+	}
+	return &sp
+}
+
+// model judges the cluster.
+func (b *belief) model() (*policy.Model, error) {
+	m, diags := policy.New(b.spec(true))
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	return m, nil
+}
+
+// write writes the cluster as a spec with manifests, for `polder explain`.
+func (b *belief) write(dir string) error {
+	sp := b.spec(false)
+	for i, e := range sp.Endpoints {
+		renamed := *e
+		renamed.Name = strings.ReplaceAll(e.Name, "/", "-")
+		sp.Endpoints[i] = &renamed
+	}
+	text := world.HCL(sp)
+	var manifests strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(b.policies)) {
+		np := b.policies[key].DeepCopy()
+		np.TypeMeta = metav1.TypeMeta{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}
+		out, err := kubeyaml.Marshal(np)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&manifests, "---\n%s", out)
+	}
+	if len(b.policies) > 0 {
+		text = "kubernetes_manifests = [\"policies.yaml\"]\n" + text
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policies.yaml"), []byte(manifests.String()), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "polder.hcl"), []byte(text), 0o600)
+}

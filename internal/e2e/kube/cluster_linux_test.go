@@ -1,0 +1,275 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/poldernet/polder/internal/e2e/process"
+	"github.com/poldernet/polder/internal/kubetest"
+	"github.com/poldernet/polder/internal/lab"
+)
+
+// clusterLab has two nodes of polder's, a node without polder, and somebody outside.
+const clusterLab = `link "lan" {}
+node "n1" {
+  link "lan" {}
+}
+node "n2" {
+  link "lan" {}
+}
+node "n3" {
+  link "lan" {}
+}
+host "outside" {
+  link "lan" { addresses = ["192.0.2.99/24", "2001:db8:2::99/64"] }
+}
+`
+
+// clusterSpec has policies of its own for the namespace barrier alone: which of them
+// selects something says which labels of it a daemon has heard of.
+const clusterSpec = `cluster = "e2e"
+network {
+  pod_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
+  backend "vxlan" { direct_routing = true }
+}
+node "n1" {
+  addresses = ["192.0.2.11/24", "2001:db8:2::11/64"]
+  subnets   = ["10.244.1.0/24", "fd00:10:244:1::/64"]
+}
+node "n2" {
+  addresses = ["192.0.2.12/24", "2001:db8:2::12/64"]
+  subnets   = ["10.244.2.0/24", "fd00:10:244:2::/64"]
+}
+node "n3" {
+  addresses = ["192.0.2.13/24", "2001:db8:2::13/64"]
+  subnets   = ["10.244.3.0/24", "fd00:10:244:3::/64"]
+}
+policy "turn-0" {
+  namespace_selector = "turn == '0'"
+  ingress {
+    action = "allow"
+    ports  = ["9/tcp"]
+  }
+}
+policy "turn-1" {
+  namespace_selector = "turn == '1'"
+  ingress {
+    action = "allow"
+    ports  = ["9/tcp"]
+  }
+}
+`
+
+// nodeNames are the nodes with a daemon.
+var nodeNames = []string{"n1", "n2"}
+
+// foreignNode is the node without a daemon. Its pods are addresses of its own.
+const foreignNode = "n3"
+
+// foreignPods is how many pods that node has room for.
+const foreignPods = 4
+
+// rules are what a daemon may do, and no more.
+var rules = []rbacv1.PolicyRule{
+	{APIGroups: []string{""}, Resources: []string{"nodes", "namespaces", "pods"}, Verbs: []string{"list", "watch"}},
+	{APIGroups: []string{networkingv1.GroupName}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
+	{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
+}
+
+// cluster is an API server, and nodes with daemons that have their pods and policies
+// from there.
+type cluster struct {
+	*network
+	api     *kubetest.API
+	engines map[string]*engine
+	wires   map[string]*kubetest.Forwarder
+	turn    int
+}
+
+// inCluster makes one of the nodes that have a daemon.
+func inCluster(t *testing.T, names ...string) *cluster {
+	t.Helper()
+	c := &cluster{network: up(t, clusterLab, clusterSpec), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}}
+	for _, machine := range []string{foreignNode, "outside"} {
+		for i := 1; i <= 3; i++ {
+			if machine != fmt.Sprintf("n%d", i) {
+				c.sh(machine, fmt.Sprintf("ip route add 10.244.%[1]d.0/24 via 192.0.2.1%[1]d; ip -6 route add fd00:10:244:%[1]d::/64 via 2001:db8:2::1%[1]d", i))
+			}
+		}
+	}
+	for i := 1; i <= foreignPods; i++ {
+		c.sh("n3", fmt.Sprintf("ip addr add 10.244.3.%[1]d/32 dev lo; ip -6 addr add fd00:10:244:3::%[1]d/128 dev lo", i))
+	}
+	c.api = kubetest.Start(t)
+	access := c.api.ServiceAccount(t, metav1.NamespaceSystem, "polder", rules...)
+	c.api.Namespace(t, "barrier", map[string]string{"turn": "0"})
+	at := netip.MustParseAddrPort("127.0.0.1:6443")
+	for i, name := range names {
+		c.api.Node(t, name, []string{fmt.Sprintf("192.0.2.1%d", i+1), fmt.Sprintf("2001:db8:2::1%d", i+1)}, []string{fmt.Sprintf("10.244.%d.0/24", i+1), fmt.Sprintf("fd00:10:244:%d::/64", i+1)})
+		c.api.Pod(t, kubetest.Pod{Namespace: "barrier", Name: name, Node: name, IPs: []string{fmt.Sprintf("10.244.%d.250", i+1)}})
+	}
+	for _, name := range names {
+		wire, err := kubetest.Forward(c.Node(name), at, c.api.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = wire.Close() })
+		c.wires[name] = wire
+		c.engines[name] = c.engine(name, clusterSpec+"kubernetes {}\n", "--kubeconfig", c.api.Kubeconfig(t, access, at))
+	}
+	return c
+}
+
+// settle waits until every daemon has heard of all that was written to the API
+// server up to now, and it is in the kernel. What is watched comes in order: last
+// come a policy, pods that it selects, and the labels of a namespace, and the
+// daemons count packets of the policies that select something.
+func (c *cluster) settle(after string) {
+	c.Helper()
+	last := fmt.Sprintf("turn-%d", c.turn)
+	c.turn++
+	turn, parity := fmt.Sprint(c.turn), fmt.Sprint(c.turn%2)
+	port := intstr.FromInt32(9)
+	selecting := networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"turn": turn}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{{Port: &port}}}},
+	}
+	c.setPolicy(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "barrier", Name: "turn-" + turn}, Spec: selecting})
+	for name := range c.engines {
+		c.setPodLabels("barrier", name, map[string]string{"turn": turn})
+	}
+	c.setNamespaceLabels("barrier", map[string]string{"turn": parity})
+	for _, r := range c.engines {
+		r.Says("it has heard of all before turn "+turn+", after "+after, func(m process.Metrics) bool {
+			return m["polder_in_sync"] == 1 && m.Sum("polder_failing_objects") == 0 && m["polder_cluster_known"] == 1 &&
+				counts(m, "networkpolicy barrier/turn-"+turn) && counts(m, "policy turn-"+parity) && !counts(m, fmt.Sprintf("policy turn-%d", (c.turn+1)%2))
+		})
+	}
+	if last != "turn-0" {
+		c.deletePolicy("barrier", last)
+	}
+}
+
+// counts says that a node counts the packets of a policy's first rule.
+func counts(m process.Metrics, policy string) bool {
+	for series := range m {
+		if strings.HasPrefix(series, "polder_policy_packets_total{") && strings.Contains(series, `policy="`+policy+`",rule="1"`) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cluster) must(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// setPolicy makes a policy, or changes it.
+func (c *cluster) setPolicy(p *networkingv1.NetworkPolicy) {
+	c.Helper()
+	client, ctx := c.api.Client.NetworkingV1().NetworkPolicies(p.Namespace), context.Background()
+	old, err := client.Get(ctx, p.Name, metav1.GetOptions{})
+	if err != nil {
+		_, err = client.Create(ctx, p, metav1.CreateOptions{})
+	} else {
+		old.Spec = p.Spec
+		_, err = client.Update(ctx, old, metav1.UpdateOptions{})
+	}
+	c.must(err)
+}
+
+func (c *cluster) deletePolicy(namespace, name string) {
+	c.Helper()
+	c.must(c.api.Client.NetworkingV1().NetworkPolicies(namespace).Delete(context.Background(), name, metav1.DeleteOptions{}))
+}
+
+func (c *cluster) setPodLabels(namespace, name string, labels map[string]string) {
+	c.Helper()
+	client, ctx := c.api.Client.CoreV1().Pods(namespace), context.Background()
+	p, err := client.Get(ctx, name, metav1.GetOptions{})
+	c.must(err)
+	p.Labels = labels
+	_, err = client.Update(ctx, p, metav1.UpdateOptions{})
+	c.must(err)
+}
+
+func (c *cluster) setNamespaceLabels(name string, labels map[string]string) {
+	c.Helper()
+	client, ctx := c.api.Client.CoreV1().Namespaces(), context.Background()
+	ns, err := client.Get(ctx, name, metav1.GetOptions{})
+	c.must(err)
+	ns.Labels = labels
+	_, err = client.Update(ctx, ns, metav1.UpdateOptions{})
+	c.must(err)
+}
+
+// sandbox is a pod's network namespace before it is attached.
+func (c *cluster) sandbox(name string) *lab.Namespace {
+	c.Helper()
+	ns, err := lab.NewNamespace(name)
+	c.must(err)
+	c.Cleanup(func() { _ = ns.Close() }) // most are closed before
+	return ns
+}
+
+// attach attaches a pod as a runtime does: again and again as long as it is told to
+// try later. It says which addresses the pod has.
+func (r *engine) attach(a kubetest.Attachment) (addresses []netip.Addr) {
+	r.Helper()
+	// Of the addresses that are free it gets the first, which was somebody's.
+	err := r.Node.Do(func() error {
+		stale, err := filepath.Glob("/run/cni/networks/*/last_reserved_ip.*")
+		for _, file := range stale {
+			err = errors.Join(err, os.Remove(file))
+		}
+		return err
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	for began := time.Now(); ; {
+		result, err := r.Add(context.Background(), a)
+		if err == nil {
+			for _, ip := range result.IPs {
+				address, _ := netip.AddrFromSlice(ip.Address.IP)
+				addresses = append(addresses, address.Unmap())
+			}
+			return addresses
+		}
+		if code(err) != types.ErrTryAgainLater || time.Since(began) > process.Endurance {
+			r.Fatalf("attaching %s: %v\n%s", a.Name, err, r.Logbook.Tail())
+		}
+		if err := r.Del(context.Background(), a); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+// setStatus sets the phase and addresses of a pod's object.
+func (c *cluster) setStatus(namespace, name string, phase corev1.PodPhase, addresses []netip.Addr) {
+	c.Helper()
+	p, err := c.api.Client.CoreV1().Pods(namespace).Get(context.Background(), name, metav1.GetOptions{})
+	c.must(err)
+	var ips []string
+	for _, a := range addresses {
+		ips = append(ips, a.String())
+	}
+	c.api.SetPod(c, p, phase, ips...)
+}
