@@ -2,7 +2,9 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -311,4 +313,37 @@ func TestHostWithoutAddresses(t *testing.T) {
 	h := newHost(t)
 	h.sh("ip addr flush dev lo; ip link set lo down; ip -6 addr flush scope link")
 	h.converge(cluster{nodes: 2, families: onlyIPv4, underlay: onlyIPv4, backend: vxlan()}.spec())
+}
+
+// TestForget deletes the neighbours of addresses, and those only, and none that was
+// made for good.
+func TestForget(t *testing.T) {
+	h := newHost(t)
+	h.sh("ip neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud stale; ip neigh add 192.0.2.78 lladdr 02:00:00:00:00:78 dev eth0 nud stale")
+	h.sh("ip neigh add 2001:db8::77 lladdr 02:00:00:00:00:77 dev eth0 nud stale; ip neigh add 192.0.2.79 lladdr 02:00:00:00:00:79 dev eth0 nud permanent")
+	err := h.ns.Do(func() error {
+		w, err := OpenWriter("")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = w.Close() }()
+		var addresses []netip.Addr
+		for _, a := range []string{"192.0.2.77", "2001:db8::77", "192.0.2.79", "192.0.2.80"} {
+			addresses = append(addresses, netip.MustParseAddr(a))
+		}
+		if err := w.Forget("eth0", addresses); err != nil {
+			return err
+		}
+		if err := w.Forget("nosuch", addresses); err == nil {
+			return errors.New("there is no such link, and nothing is said")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := h.sh("ip neigh show nud all | grep :00:7 | cut -d ' ' -f 1 | sort")
+	if left != "192.0.2.78\n192.0.2.79\n" {
+		t.Errorf("left are %q", left)
+	}
 }

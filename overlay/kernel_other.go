@@ -5,6 +5,7 @@ package overlay
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -49,6 +50,9 @@ func (*Writer) Apply(_ context.Context, ops []Op, report func(i int, err error))
 		report(i, errNotLinux)
 	}
 }
+
+// Forget fails.
+func (*Writer) Forget(string, []netip.Addr) error { return errNotLinux }
 
 // Watcher hears nothing here.
 type Watcher struct{}

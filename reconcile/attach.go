@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,7 +77,7 @@ func (p *Planner) setAttachments(list attach.List) error {
 // Attach makes a container's attachment known, and returns when what it means is in
 // the kernel. Where that is not so, the error is ErrNotInForce, or that of ctx.
 func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
-	inForce := make(chan struct{})
+	answer := make(chan error, 1)
 	asked := d.ask(ctx, func(context.Context) {
 		if !d.working() {
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
@@ -88,20 +89,29 @@ func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 		}
 		list, replaced := d.applier.attached.With(a)
 		if err = d.attached(list, replaced, a); err == nil {
-			d.awaiting = append(d.awaiting, inForce)
+			d.awaiting = append(d.awaiting, arrival{a.Addresses, answer})
 		}
 	})
 	if err = errors.Join(asked, err); err != nil {
 		return err
 	}
 	select {
-	case <-inForce:
+	case err := <-answer:
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotInForce, err)
+		}
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w: %s", ErrNotInForce, ctx.Err(), d.Condition())
 	case <-d.stopped:
 		return ErrStopped
 	}
+}
+
+// arrival is a container of which the kernel is to hold what it means.
+type arrival struct {
+	addresses []netip.Addr
+	answer    chan error
 }
 
 // Detach forgets the attachments that are to go. What they meant is out of the
@@ -153,8 +163,9 @@ func (d *Daemon) answer() {
 	if len(d.awaiting) == 0 || !d.now.InSync || d.view == nil || d.view.wanted == nil || !d.view.inForce() {
 		return
 	}
-	for _, inForce := range d.awaiting {
-		close(inForce)
+	for _, a := range d.awaiting {
+		// What was sent to its addresses before was judged when nobody had them.
+		a.answer <- d.applier.network.Forget(d.view.policyHost.Bridge, a.addresses)
 	}
 	d.awaiting = nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -129,6 +130,33 @@ func TestAttachWaits(t *testing.T) {
 		}
 		h.expect("at last", "10.244.1.101 : jump", true)
 		h.inSync()
+	})
+}
+
+// What was sent to a container's addresses before anybody had them does not come to
+// it: who waits for a neighbour to answer is sent away once the rules are there.
+func TestAttachForgetsNeighbours(t *testing.T) {
+	attachOn(t, db+declaredPod, func(t *testing.T, h *fakeHost) {
+		h.do(func() { h.forgetting = errRefused })
+		if err := h.Attach(t.Context(), container(1)); !errors.Is(err, ErrNotInForce) || !errors.Is(err, errRefused) {
+			t.Errorf("where that is not possible: %v", err)
+		}
+		rules := ""
+		h.do(func() {
+			h.forgotten, h.forgetting = nil, nil
+			h.before = func(access string) {
+				if access == "forget" {
+					rules = h.ruleset()
+				}
+			}
+		})
+		if err := h.Attach(t.Context(), container(1)); err != nil {
+			t.Fatal(err)
+		}
+		h.do(func() { h.before = nil })
+		if want := container(1).Addresses; !slices.Equal(h.forgotten, want) || !strings.Contains(rules, "10.244.1.101 : jump") {
+			t.Errorf("forgotten are %v, want %v, with the rules\n%s", h.forgotten, want, rules)
+		}
 	})
 }
 

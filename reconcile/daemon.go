@@ -65,10 +65,9 @@ type Daemon struct {
 	cluster       Cluster          // nil: none is watched
 	said          NodeState        // to it, last
 	waiting       bool             // for the cluster to have told of everything
-	// awaiting are closed when what was attached before is in force.
-	awaiting []chan struct{}
-	told     string // the latest status sent to the service manager
-	pinged   time.Time
+	awaiting      []arrival        // that have been told of, and are to be answered
+	told          string           // the latest status sent to the service manager
+	pinged        time.Time
 }
 
 // Coalescing: a round begins when nothing has come for roundQuiet, or roundMost

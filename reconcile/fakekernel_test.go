@@ -39,6 +39,10 @@ type fakeKernel struct {
 	distasteful string
 	// torn is how many readings are to fail from now on.
 	torn int
+	// forgotten are the addresses of neighbours to be looked for anew; forgetting is
+	// what goes wrong with that.
+	forgotten  []netip.Addr
+	forgetting error
 	// fuse is the number of writes until the process is killed; below 0: never.
 	fuse int
 	// before is called before each access, with its name.
@@ -160,6 +164,14 @@ func (k fakeNetwork) ForwardingResets(f spec.Family) (map[string]string, error) 
 	values := k.network.Sysctls(slices.Collect(maps.Keys(wanted)))
 	maps.DeleteFunc(values, func(path, value string) bool { return value != wanted[path] })
 	return values, nil
+}
+
+func (k fakeNetwork) Forget(_ string, addresses []netip.Addr) error {
+	k.access("forget")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forgotten = append(k.forgotten, addresses...)
+	return k.forgetting
 }
 
 func (k fakeNetwork) Apply(_ context.Context, ops []overlay.Op, report func(i int, err error)) {

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
@@ -25,6 +26,7 @@ type (
 	}
 	networkWriter interface {
 		Apply(ctx context.Context, ops []overlay.Op, report func(i int, err error))
+		Forget(link string, addresses []netip.Addr) error
 		Close() error
 	}
 	rulesetWriter interface {

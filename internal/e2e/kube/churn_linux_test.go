@@ -43,7 +43,7 @@ func TestChurn(t *testing.T) {
 	}
 	t.Logf("-churn.seed=%d -churn.actions=%d", seed, *churnActions)
 	c := &churn{
-		cluster: inCluster(t, nodeNames...), dice: dice{rand.New(rand.NewPCG(seed, 0))}, machines: map[string]*machine{},
+		cluster: inCluster(t, ""), dice: dice{rand.New(rand.NewPCG(seed, 0))}, machines: map[string]*machine{},
 		done: map[string]int{}, judged: map[bool]int{},
 	}
 	c.belief = belief{base: c.Spec, namespaces: map[string]map[string]string{}, pods: map[string]*pod{}, policies: map[string]*networkingv1.NetworkPolicy{}}
@@ -125,7 +125,9 @@ func (c *churn) step() (count int) {
 	return max(1, len(c.log)-count)
 }
 
-// deafen cuts a node off the API server, of which it is told or not.
+// deafen cuts a node off the API server, of which it is told or not. That one may
+// know less than before when it is back: from where the node was, etcd may not be
+// watched, nor an API server that was started since.
 func (c *churn) deafen(node string) (undo func()) {
 	c.cut = node
 	wire := c.wires[node]
@@ -136,11 +138,16 @@ func (c *churn) deafen(node string) (undo func()) {
 		c.note("cut", "%s off the API server", node)
 		c.must(wire.Refuse())
 	}
-	compact := c.chance(50)
+	compact, restart := c.chance(50), c.chance(40)
 	return func() {
 		if compact {
 			c.note("compact", "etcd, behind the back of %s", node)
 			c.must(c.api.Etcd.Compact(c.Context()))
+		}
+		if restart {
+			c.note("restart", "the API server, behind the back of %s", node)
+			c.must(c.api.Stop())
+			c.must(c.api.Start(c.Context()))
 		}
 		c.note("open", "the connection of %s", node)
 		c.must(wire.Open())

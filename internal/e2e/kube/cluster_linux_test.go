@@ -100,8 +100,8 @@ type cluster struct {
 	turn    int
 }
 
-// inCluster makes one of the nodes that have a daemon.
-func inCluster(t *testing.T, names ...string) *cluster {
+// inCluster makes one, with more in the spec.
+func inCluster(t *testing.T, more string) *cluster {
 	t.Helper()
 	c := &cluster{network: up(t, clusterLab, clusterSpec), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}}
 	for _, machine := range []string{foreignNode, "outside"} {
@@ -118,18 +118,18 @@ func inCluster(t *testing.T, names ...string) *cluster {
 	access := c.api.ServiceAccount(t, metav1.NamespaceSystem, "polder", rules...)
 	c.api.Namespace(t, "barrier", map[string]string{"turn": "0"})
 	at := netip.MustParseAddrPort("127.0.0.1:6443")
-	for i, name := range names {
+	for i, name := range nodeNames {
 		c.api.Node(t, name, []string{fmt.Sprintf("192.0.2.1%d", i+1), fmt.Sprintf("2001:db8:2::1%d", i+1)}, []string{fmt.Sprintf("10.244.%d.0/24", i+1), fmt.Sprintf("fd00:10:244:%d::/64", i+1)})
 		c.api.Pod(t, kubetest.Pod{Namespace: "barrier", Name: name, Node: name, IPs: []string{fmt.Sprintf("10.244.%d.250", i+1)}})
 	}
-	for _, name := range names {
+	for _, name := range nodeNames {
 		wire, err := kubetest.Forward(c.Node(name), at, c.api.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = wire.Close() })
 		c.wires[name] = wire
-		c.engines[name] = c.engine(name, clusterSpec+"kubernetes {}\n", "--kubeconfig", c.api.Kubeconfig(t, access, at))
+		c.engines[name] = c.engine(name, clusterSpec+more+"kubernetes {}\n", "--kubeconfig", c.api.Kubeconfig(t, access, at))
 	}
 	return c
 }
