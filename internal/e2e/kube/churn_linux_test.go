@@ -138,13 +138,16 @@ func (c *churn) deafen(node string) (undo func()) {
 		c.note("cut", "%s off the API server", node)
 		c.must(wire.Refuse())
 	}
-	compact, restart := c.chance(50), c.chance(40)
+	compact, restart := c.chance(50), c.chance(25)
 	return func() {
 		if compact {
 			c.note("compact", "etcd, behind the back of %s", node)
 			c.must(c.api.Etcd.Compact(c.Context()))
 		}
 		if restart {
+			for range 2 { // what is gone nobody tells of any more
+				c.removePolicy()
+			}
 			c.note("restart", "the API server, behind the back of %s", node)
 			c.must(c.api.Stop())
 			c.must(c.api.Start(c.Context()))

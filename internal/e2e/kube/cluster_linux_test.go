@@ -154,6 +154,7 @@ func (c *cluster) settle(after string) {
 	}
 	c.setNamespaceLabels("barrier", map[string]string{"turn": parity})
 	for _, r := range c.engines {
+		r.awaitCluster()
 		r.Says("it has heard of all before turn "+turn+", after "+after, func(m process.Metrics) bool {
 			return m["polder_in_sync"] == 1 && m.Sum("polder_failing_objects") == 0 && m["polder_cluster_known"] == 1 &&
 				counts(m, "networkpolicy barrier/turn-"+turn) && counts(m, "policy turn-"+parity) && !counts(m, fmt.Sprintf("policy turn-%d", (c.turn+1)%2))
@@ -161,6 +162,17 @@ func (c *cluster) settle(after string) {
 	}
 	if last != "turn-0" {
 		c.deletePolicy("barrier", last)
+	}
+}
+
+// awaitCluster waits until the daemon hears the API server. When that one has been
+// away for long, client-go waits for up to a minute before it asks again.
+func (r *engine) awaitCluster() {
+	r.Helper()
+	for began := time.Now(); r.Metrics()["polder_cluster_heard"] != 1; r.Pause() {
+		if time.Since(began) > kubetest.Patience {
+			r.Stuck("hear the API server")
+		}
 	}
 }
 
