@@ -172,6 +172,27 @@ func (d *Daemon) CPU() (used time.Duration, err error) {
 // userHZ is in what /proc counts CPU time, on every architecture that Go knows.
 const userHZ = 100
 
+// Memory is what of the daemon's is resident now, and at most up to now, in bytes
+// (proc_pid_status(5): VmRSS and VmHWM, which begin with the program).
+func (d *Daemon) Memory() (now, peak int, err error) {
+	name := fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, f := range []struct {
+		key   string
+		value *int
+	}{{"VmRSS:", &now}, {"VmHWM:", &peak}} {
+		_, rest, _ := bytes.Cut(b, []byte("\n"+f.key))
+		if _, err := fmt.Sscan(string(rest), f.value); err != nil {
+			return 0, 0, fmt.Errorf("%s of %s: %w", f.key, name, err)
+		}
+		*f.value <<= 10
+	}
+	return now, peak, nil
+}
+
 // Tail is the end of what the daemon wrote.
 func (d *Daemon) Tail() string {
 	const most = 4 << 10

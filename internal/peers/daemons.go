@@ -66,6 +66,16 @@ func (d *daemons) CPU(node string) time.Duration {
 	return used
 }
 
+// Memory is what of flanneld on a node is resident now, and at most up to now.
+func (d *daemons) Memory(node string) (now, peak int) {
+	d.t.Helper()
+	now, peak, err := d.running[node].Memory()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return now, peak
+}
+
 // await waits until every node that runs has routes to the subnets that it has
 // been told of, and no more. flannel writes a peer's route after everything else
 // about the peer.
