@@ -98,6 +98,11 @@ func (v *Inventory) Beside(sp *spec.Spec) *spec.Spec {
 	return &all
 }
 
+// Policies are policies of a spec with those of the inventory, in no order.
+func (v *Inventory) Policies(more []*spec.Policy) []*spec.Policy {
+	return slices.AppendSeq(slices.Clip(more), maps.Values(v.policies))
+}
+
 func inOrder[T any](m map[string]T) []T {
 	list := make([]T, 0, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -167,7 +167,7 @@ func (d *Daemon) say(err error) {
 func (p *Planner) follow(cluster bool) {
 	p.follows = cluster
 	p.candidates, p.joined, p.macs = nil, nil, spec.PerFamily[spec.MAC]{}
-	p.inventory, p.merged, p.index = p.inventory.Attached(), nil, nil
+	p.inventory, p.merged, p.index, p.current = p.inventory.Attached(), nil, nil, false
 }
 
 func (p *Planner) setNodes(candidates []spec.Candidate) {
@@ -227,7 +227,9 @@ func (p *Planner) replace(before, after []*spec.Endpoint) {
 }
 
 // setSpec makes another spec the one that is planned for.
-func (p *Planner) setSpec(sp *spec.Spec) { p.options.Spec, p.joined, p.merged = sp, nil, nil }
+func (p *Planner) setSpec(sp *spec.Spec) {
+	p.options.Spec, p.joined, p.merged, p.current = sp, nil, nil, false
+}
 
 // own is the spec without what there is beside it, and the node.
 func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
@@ -259,7 +261,7 @@ func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 // for which it was meant, and would tell of what somebody did to it since. It
 // reports false if that cannot be done: all is to be looked at.
 func (r *round) enforce(ctx context.Context) bool {
-	if r.dirty != (dirt{policies: true}) || r.view == nil || r.view.wanted == nil || r.view.model != r.applier.model || !r.view.inForce() || len(r.applier.refused) > 0 {
+	if r.dirty != (dirt{policies: true}) || r.view == nil || r.view.wanted == nil || r.view.indexed != r.applier.version || !r.applier.current || !r.view.inForce() || len(r.applier.refused) > 0 {
 		return false
 	}
 	sp, node, err := r.applier.own()

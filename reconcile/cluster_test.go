@@ -248,9 +248,40 @@ func TestNodesOfACluster(t *testing.T) {
 			if n := h.applier.index.Node(); n != "n1" {
 				t.Fatalf("it is taken for %s", n)
 			}
-			if got := h.view.model.Node(netip.MustParseAddr(addresses)); got == nil || got.Name != "n2" {
-				t.Fatalf("%s is not of n2, but of %v", addresses, got)
+			if n2 := h.applier.nodes().all[1]; n2.Name != "n2" || n2.Addresses[0].Addr.String() != addresses {
+				t.Fatalf("%s is not of n2, but of %+v", addresses, n2)
 			}
+		}
+	})
+}
+
+// What all pods and policies come to is not computed anew because a node comes, or a
+// link: of the one a large cluster has some every minute, and of the other each node.
+func TestAnIndexThatStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, strings.Split(nodes(1), "node ")[0]+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		node := func(i int) spec.Candidate {
+			return spec.Candidate{
+				Name: fmt.Sprint("n", i), Addresses: spec.PerFamily[netip.Addr]{IPv4: netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})},
+				Subnets: spec.PerFamily[netip.Prefix]{IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)},
+			}
+		}
+		list := []spec.Candidate{node(1), node(2)}
+		cluster <- Update{Nodes: list, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		h.settle()
+		before := h.applier.version
+		h.do(func() { h.network.Plug("veth7") })
+		h.settle()
+		cluster <- Update{Nodes: append(list, node(3)), Events: []policy.Event{pod(2, app("db"))}}
+		h.settle()
+		if text := h.ruleset(); !h.Condition().InSync || !strings.Contains(text, "192.0.2.13") || !strings.Contains(text, "10.244.1.102 : jump") {
+			t.Fatalf("%s, and not as told:\n%s", h.Condition(), text)
+		}
+		if now := h.applier.version; now != before {
+			t.Errorf("the index was made anew %d times", now-before)
 		}
 	})
 }

@@ -40,9 +40,13 @@ type Planner struct {
 	// refused are the policies that the kernel does not take, by ID, and why. All
 	// are tried again when the spec changes or a retry is due.
 	refused map[string]error
-	// index is of model, as it was compiled last.
-	index *policy.Index
-	model *policy.Model
+	// index is what was compiled last, and version says which: it counts how often
+	// the index was made, or made another. current says that since then the events
+	// have kept it as the spec and the inventory are, so that neither need be looked
+	// at as a whole. Nodes of a cluster are not in it: policies name those of files.
+	index   *policy.Index
+	version uint64
+	current bool
 	// inventory is what there is beside the spec, the attached containers among it;
 	// nil: nothing ever. merged is the spec with it; nil: as of before the latest
 	// event.
@@ -157,9 +161,9 @@ type view struct {
 	facts    overlay.Facts           // of the host, as they were compiled with
 	compiled *overlay.Desired        // what the spec and the facts come to; nil: nothing
 	desired  *overlay.Desired        // the same, with what memory puts back
-	model    *policy.Model           // who may reach whom
+	indexed  uint64                  // the version of the index that it was compiled with; 0: none
 	names    func(netip.Addr) string // of endpoints
-	// policyHost is what the model was compiled with.
+	// policyHost is what the policies were compiled with.
 	policyHost policy.Host
 	wanted     *wanted
 	// counters says what the named counters of wanted count. Where the files
@@ -183,7 +187,7 @@ func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
 // what follows from that. The old view stays as it was. Where the spec cannot be
 // compiled for the host as it is, the error comes with what was read.
 func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (*view, error) {
-	sp, node, err := p.target(mode)
+	sp, node, err := p.near(mode)
 	if err != nil {
 		return nil, err
 	}
@@ -199,9 +203,8 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	if what.spec {
 		p.refused = nil
 	}
-	// Since another view was compiled, what the cluster told is in its model, and
-	// not in this one's.
-	outdated := what.spec || v.outdated() || v.model != p.model
+	// The index may have been made for another view since.
+	outdated := what.spec || v.outdated() || v.indexed != p.version || !p.current
 	if outdated {
 		if err := v.compile(sp, node); err != nil {
 			return v, err
@@ -209,6 +212,7 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	}
 	if outdated || what.rules || what.policies {
 		p.want(v, sp, node)
+		p.current = mode == ModeApply
 	}
 	if err := p.readSysctls(v); err != nil {
 		return nil, err
@@ -269,11 +273,8 @@ func (v *view) outdated() bool {
 
 func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {
 	v.facts = v.memory.advertised(v.observed.Facts)
-	if v.compiled, err = overlay.Compile(sp, node, v.facts); err != nil {
-		return err
-	}
-	v.model, _ = policy.New(sp) // what is wrong with it was said when the spec was loaded
-	return nil
+	v.compiled, err = overlay.Compile(sp, node, v.facts)
+	return err
 }
 
 // sysctls are the paths of the switches that matter.
@@ -306,6 +307,24 @@ func (p *Planner) target(mode Mode) (*spec.Spec, *spec.Node, error) {
 		p.merged.Nodes = p.nodes().all
 	}
 	return p.merged, node, nil
+}
+
+// near is the same without the endpoints of other nodes, as long as the index knows
+// those: in a large cluster, to put all in order takes longer than all the rest.
+func (p *Planner) near(mode Mode) (*spec.Spec, *spec.Node, error) {
+	if mode != ModeApply || !p.current || p.options.Spec == nil {
+		return p.target(mode)
+	}
+	sp, node, err := p.own()
+	if err != nil || p.index.Node() != node.Name {
+		return p.target(mode)
+	}
+	sp = p.index.Beside(sp)
+	sp.Nodes = p.nodes().all
+	if p.inventory != nil {
+		sp.Policies = p.inventory.Policies(sp.Policies)
+	}
+	return sp, node, nil
 }
 
 // plan compares.

@@ -28,7 +28,7 @@ func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 		Routed: v.compiled.Routed,
 	}
 	v.policyHost = v.host(sp, node, links, p.refused)
-	policies := p.indexed(v).Compile(v.policiesInForce())
+	policies := p.indexed(v, sp).Compile(v.policiesInForce())
 	v.counters = policies.Counters
 	w := &wanted{policies: policies.Table}
 	v.names = p.index.NameOf
@@ -60,19 +60,25 @@ func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 	}
 }
 
-// indexed is the index of what the view holds.
-func (p *Planner) indexed(v *view) *policy.Index {
-	switch {
-	case p.index == nil || p.index.Node() != v.policyHost.Node.Name:
-		p.index = policy.NewIndex(v.model, v.policyHost)
-		p.index.Remake = policy.RemakeFew
-	default:
+// indexed is the index of a spec.
+func (p *Planner) indexed(v *view, sp *spec.Spec) *policy.Index {
+	there := p.index != nil && p.index.Node() == v.policyHost.Node.Name
+	if there {
 		p.index.SetHost(v.policyHost)
-		if p.model != v.model {
-			p.index.SetModel(v.model)
-		}
 	}
-	p.model = v.model
+	switch {
+	case there && p.current:
+	case there:
+		model, _ := policy.New(sp) // what is wrong with it was said when the spec was loaded
+		p.index.SetModel(model)
+		p.version++
+	default:
+		model, _ := policy.New(sp)
+		p.index = policy.NewIndex(model, v.policyHost)
+		p.index.Remake = policy.RemakeFew
+		p.version++
+	}
+	v.indexed = p.version
 	return p.index
 }
 
