@@ -14,8 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-
-	"github.com/poldernet/polder/policy/kube"
 )
 
 // notices are Events about objects. They are written on the way: nothing waits for
@@ -72,12 +70,12 @@ func event(about corev1.ObjectReference, namespace, reason, message string, now 
 
 // policyEvent tells what is wrong with a policy; nil: nothing is. Every node finds
 // the same.
-func policyEvent(np *networkingv1.NetworkPolicy, problems []kube.Problem, now metav1.Time) *notice {
-	if len(problems) == 0 {
+func policyEvent(np *keptPolicy, now metav1.Time) *notice {
+	if len(np.problems) == 0 {
 		return nil
 	}
 	var texts []string
-	for _, p := range problems {
+	for _, p := range np.problems {
 		texts = append(texts, p.String())
 	}
 	return &notice{Event: event(corev1.ObjectReference{

@@ -75,7 +75,7 @@ var protocols = map[corev1.Protocol]string{
 // younger says which of two pods an address is of that both claim. One that is being
 // deleted may have given it back before its status says so; else the one that
 // came later has it.
-func younger(a, b *corev1.Pod) bool {
+func younger(a, b *keptPod) bool {
 	if dying := a.DeletionTimestamp != nil; dying != (b.DeletionTimestamp != nil) {
 		return !dying
 	}

@@ -84,11 +84,12 @@ func TestEndpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := endpointOf(trimmed.(*corev1.Pod)); !reflect.DeepEqual(got, w) {
-				t.Errorf("trimmed: %+v, want %+v", got, w)
+			kept := trimmed.(*keptPod)
+			if !reflect.DeepEqual(kept.endpoint, w) {
+				t.Errorf("kept: %+v, want %+v", kept.endpoint, w)
 			}
-			if trimmed.(*corev1.Pod).Annotations != nil || pod.Annotations == nil {
-				t.Error("not trimmed, or the original changed")
+			if kept.Namespace != "shop" || kept.Name != "web" || kept.Annotations != nil || pod.Annotations == nil {
+				t.Errorf("not trimmed, or the original changed: %+v", kept.ObjectMeta)
 			}
 		})
 	}
@@ -107,12 +108,45 @@ func (m told) hear(events []policy.Event) {
 	}
 }
 
+func kept(p *corev1.Pod) *keptPod { return new(commons).keepPod(p) }
+
+// TestCommons: what is the same is kept once, and what is not stays apart, also after
+// what was kept is forgotten.
+func TestCommons(t *testing.T) {
+	one := func(m map[string]string) uintptr { return reflect.ValueOf(m).Pointer() }
+	c := &commons{}
+	first, ports := c.keepPod(somePod()).endpoint, 0
+	for i := range mostCommons + 2 {
+		p := somePod()
+		p.Labels = map[string]string{"app": "web", "of": fmt.Sprint(i)}
+		for _, labels := range []map[string]string{p.Labels, {"app": "web"}, {"ap": "pweb"}} {
+			p.Labels = labels
+			e := c.keepPod(p).endpoint
+			if want := endpointOf(p); !reflect.DeepEqual(e, want) {
+				t.Fatalf("%+v, want %+v", e, want)
+			}
+			if i == 0 && (one(e.Labels) == one(first.Labels)) != maps.Equal(e.Labels, first.Labels) {
+				t.Errorf("of %v and %v, one is kept", e.Labels, first.Labels)
+			}
+			if reflect.ValueOf(e.Ports).Pointer() == reflect.ValueOf(first.Ports).Pointer() {
+				ports++
+			}
+		}
+	}
+	if n := 3 * (mostCommons + 2); ports != n {
+		t.Errorf("the ports are those of the first pod in %d of %d", ports, n)
+	}
+	if len(c.labels) > mostCommons {
+		t.Errorf("%d are known", len(c.labels))
+	}
+}
+
 // TestReuse gives an address to a pod while another one, which ends, still has it by
 // its status.
 func TestReuse(t *testing.T) {
 	r, m := newRoster(), told{}
 	old := somePod()
-	m.hear(r.set(old))
+	m.hear(r.set(kept(old)))
 	next := somePod()
 	next.Name, next.UID, next.Labels = "db", "2", map[string]string{"app": "db"}
 	next.Status.PodIPs = next.Status.PodIPs[:1]
@@ -133,15 +167,15 @@ func TestReuse(t *testing.T) {
 	expect("alone", "shop/web", "shop/web")
 	dying := old.DeepCopy()
 	dying.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-	m.hear(r.set(dying))
+	m.hear(r.set(kept(dying)))
 	expect("one that ends", "shop/web", "shop/web")
-	m.hear(r.set(next))
+	m.hear(r.set(kept(next)))
 	expect("one that begins beside it", "shop/db", "shop/web")
 	m.hear(r.remove("shop", "db"))
 	expect("the other one is gone", "shop/web", "shop/web")
 	ended := old.DeepCopy()
 	ended.Status.Phase = corev1.PodSucceeded
-	m.hear(r.set(ended))
+	m.hear(r.set(kept(ended)))
 	expect("none runs", "", "")
 	if len(r.claims) != 0 {
 		t.Errorf("claims are left: %v", r.claims)
@@ -171,7 +205,7 @@ func TestRoster(t *testing.T) {
 				for _, a := range at {
 					p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a})
 				}
-				m.hear(r.set(p))
+				m.hear(r.set(kept(p)))
 			}
 			fresh, want := newRoster(), told{}
 			for _, name := range slices.Backward(slices.Sorted(maps.Keys(r.pods))) {

@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
@@ -20,7 +18,7 @@ type roster struct {
 
 // claimant is a pod.
 type claimant struct {
-	pod      *corev1.Pod
+	pod      *keptPod
 	endpoint *spec.Endpoint // with all that it claims; nil: it is none
 	told     *spec.Endpoint // with what it was last told to have; nil: nothing
 	uid      string         // of the pod that was told
@@ -31,7 +29,7 @@ func newRoster() *roster {
 }
 
 // set takes a pod in, or changes it.
-func (r *roster) set(pod *corev1.Pod) []policy.Event {
+func (r *roster) set(pod *keptPod) []policy.Event {
 	name := endpointName(pod.Namespace, pod.Name)
 	c := r.pods[name]
 	if c == nil {
@@ -59,7 +57,7 @@ func (r *roster) claim(c *claimant) []policy.Event {
 	old := c.endpoint
 	c.endpoint = nil
 	if c.pod != nil {
-		c.endpoint = endpointOf(c.pod)
+		c.endpoint = c.pod.endpoint
 	}
 	concerned := []*claimant{c}
 	for _, e := range []*spec.Endpoint{old, c.endpoint} {

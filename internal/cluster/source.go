@@ -28,8 +28,9 @@ import (
 
 // Source is an API server, with what is known of it.
 type Source struct {
-	config func() (*rest.Config, error)
-	node   string // the name of the own one
+	config  func() (*rest.Config, error)
+	node    string // the name of the own one
+	commons commons
 
 	mu       sync.Mutex
 	tell     func(reconcile.Update) // nil: nobody watches
@@ -265,15 +266,14 @@ func (s *Source) removeNamespace(_, name string) {
 	s.say(policy.Event{Namespace: &spec.Namespace{Name: name}, Gone: true})
 }
 
-func (s *Source) setPod(object any) { s.say(s.roster.set(object.(*corev1.Pod))...) }
+func (s *Source) setPod(object any) { s.say(s.roster.set(object.(*keptPod))...) }
 
 func (s *Source) removePod(namespace, name string) { s.say(s.roster.remove(namespace, name)...) }
 
 func (s *Source) setPolicy(object any) {
-	np := object.(*networkingv1.NetworkPolicy)
-	p, problems := kube.Convert(np)
-	s.notices.put(policyEvent(np, problems, metav1.Now()))
-	s.say(policy.Event{Policy: p})
+	np := object.(*keptPolicy)
+	s.notices.put(policyEvent(np, metav1.Now()))
+	s.say(policy.Event{Policy: np.policy})
 }
 
 func (s *Source) removePolicy(namespace, name string) {
