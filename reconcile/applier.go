@@ -112,6 +112,7 @@ type applying struct {
 	result    *Result
 	report    func(Outcome)
 	unguarded bool // a first ruleset could not be written
+	doubtful  bool // what rules the kernel holds
 }
 
 func (r *applying) outcome(o Outcome) {
@@ -127,8 +128,12 @@ func (r *applying) rules(ctx context.Context) {
 	}
 	err := ctx.Err()
 	if err == nil {
-		_, err = r.ruleset.Commit(ctx, w.rules, w.view.gen)
+		var gen nft.Generation
+		if gen, err = r.ruleset.Commit(ctx, w.rules, w.view.gen); err == nil {
+			r.plan.work.view.rules, r.plan.work.view.gen = w.view.wanted.ruleset, gen
+		}
 	}
+	r.doubtful = err != nil
 	if r.plan.Mode == ModeApply && refusal(err) {
 		err = r.around(ctx, err)
 	}
@@ -215,6 +220,7 @@ func (r *applying) withoutForeign(ops []overlay.Op, cause error) []overlay.Op {
 // was wanted.
 func (r *applying) verify(ctx context.Context, again dirt) (*view, error) {
 	again.spec = false // what was planned for is what is compared with
+	again.rules = again.rules || r.doubtful
 	v, err := r.reread(ctx, &r.plan.work.view, again)
 	if err != nil {
 		return nil, fmt.Errorf("verifying: %w", err)

@@ -257,6 +257,7 @@ func TestNodesOfACluster(t *testing.T) {
 
 // What all pods and policies come to is not computed anew because a node comes, or a
 // link: of the one a large cluster has some every minute, and of the other each node.
+// Nor are the rules read for that.
 func TestAnIndexThatStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newFakeHost(t, strings.Split(nodes(1), "node ")[0]+followed)
@@ -272,7 +273,7 @@ func TestAnIndexThatStays(t *testing.T) {
 		list := []spec.Candidate{node(1), node(2)}
 		cluster <- Update{Nodes: list, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
 		h.settle()
-		before := h.applier.version
+		before, reads := h.applier.version, h.count["rules"]
 		h.do(func() { h.network.Plug("veth7") })
 		h.settle()
 		cluster <- Update{Nodes: append(list, node(3)), Events: []policy.Event{pod(2, app("db"))}}
@@ -282,6 +283,9 @@ func TestAnIndexThatStays(t *testing.T) {
 		}
 		if now := h.applier.version; now != before {
 			t.Errorf("the index was made anew %d times", now-before)
+		}
+		if now := h.count["rules"]; now != reads {
+			t.Errorf("the rules were read %d times", now-reads)
 		}
 	})
 }

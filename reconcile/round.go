@@ -84,7 +84,11 @@ func (r *round) run(ctx context.Context) {
 		r.retries.rush(now)
 	}
 	due := plan.without(waits)
-	result, after, err := r.applier.carryOut(ctx, due, r.outcome, touched(due))
+	again := touched(due)
+	if r.cause == CauseCluster && !r.dirty.rules {
+		again.rules = false // as in enforce
+	}
+	result, after, err := r.applier.carryOut(ctx, due, r.outcome, again)
 	if after == nil {
 		r.dirty = everything
 		r.failed(ctx, err)
