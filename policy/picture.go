@@ -135,6 +135,9 @@ func (p picture) policy(id string) map[string]string {
 //
 // names are the endpoints' names, by address.
 func Changes(objects []change.Change, want, have nft.Table, names func(netip.Addr) string) []change.Change {
+	if !slices.ContainsFunc(objects, func(c change.Change) bool { return c.Kind != "set" || ownObject.MatchString(c.Name) }) {
+		return objects // such as the peers of the guard, which nodes change that come and go
+	}
 	w, h := picturing(want), picturing(have)
 	told := slices.Concat(policyChanges(w, h), judgedChanges(w, h, names), memberChanges(want, have, names))
 	if len(told) == 0 {

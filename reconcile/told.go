@@ -14,9 +14,6 @@ import (
 // instead of the objects that stand for them, and a table of always the same
 // chains as a whole.
 func (v *view) tell(rules *nft.Plan) []change.Change {
-	if rules.Empty() {
-		return nil
-	}
 	changes := policy.Changes(rules.Changes(), inetTable(v.wanted.ruleset), inetTable(v.rules), v.names)
 	table := spoof.Table.String()
 	made := -1
