@@ -26,6 +26,9 @@ func (m *Model) SetUp(name string, up bool) {
 	}
 }
 
+// SetSysctl is `echo VALUE >/proc/sys/PATH`. The error is the kernel's.
+func (m *Model) SetSysctl(path, value string) error { return m.putSysctl(sysctlEntry{path, value}) }
+
 // Unplug takes a link out, with what is on it.
 func (m *Model) Unplug(name string) { m.dropLink(name) }
 

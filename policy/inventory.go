@@ -103,6 +103,9 @@ func (v *Inventory) Policies(more []*spec.Policy) []*spec.Policy {
 	return slices.AppendSeq(slices.Clip(more), maps.Values(v.policies))
 }
 
+// HasPolicies says that there are policies in the inventory.
+func (v *Inventory) HasPolicies() bool { return len(v.policies) > 0 }
+
 func inOrder[T any](m map[string]T) []T {
 	list := make([]T, 0, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -261,7 +261,7 @@ func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 // for which it was meant, and would tell of what somebody did to it since. It
 // reports false if that cannot be done: all is to be looked at.
 func (r *round) enforce(ctx context.Context) bool {
-	if r.dirty != (dirt{policies: true}) || r.view == nil || r.view.wanted == nil || r.view.indexed != r.applier.version || !r.applier.current || !r.view.inForce() || len(r.applier.refused) > 0 {
+	if r.dirty != (dirt{policies: true}) || r.view == nil || r.view.wanted == nil || r.view.indexed != r.applier.version || !r.applier.current || r.view.enforcing != r.applier.enforcing() || !r.view.inForce() || len(r.applier.refused) > 0 {
 		return false
 	}
 	sp, node, err := r.applier.own()

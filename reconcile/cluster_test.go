@@ -290,6 +290,30 @@ func TestAnIndexThatStays(t *testing.T) {
 	})
 }
 
+// The first policy that a cluster tells of has the bridge show what passes it, which
+// without policies is nobody's business.
+func TestTheFirstPolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, policyOnly)
+		const show = "net/bridge/bridge-nf-call-iptables"
+		if err := h.network.SetSysctl(show, "0"); err != nil {
+			t.Fatal(err)
+		}
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		own := spec.Candidate{Name: "n1", Addresses: spec.PerFamily[netip.Addr]{IPv4: netip.MustParseAddr("192.0.2.11")}}
+		cluster <- Update{Nodes: []spec.Candidate{own}, Events: []policy.Event{pod(0, app("db"))}, Complete: true}
+		for _, want := range []string{"0", "1"} {
+			h.settle()
+			if now := h.network.Sysctls([]string{show})[show]; now != want {
+				t.Fatalf("it is %s, and not %s\n%s", now, want, h.story(0))
+			}
+			cluster <- Update{Events: []policy.Event{allows("first", "web", "db")}}
+		}
+	})
+}
+
 // What a cluster told stays in force when nothing is heard of it, and is forgotten
 // when the spec names it no longer, or another.
 func TestAnotherCluster(t *testing.T) {

@@ -157,12 +157,15 @@ func (p *Planner) firewalls(ctx context.Context) ([]Firewall, error) {
 type view struct {
 	scope    overlay.Scope
 	observed *overlay.Observed
-	state    overlay.State           // as observed, with the sysctls
-	facts    overlay.Facts           // of the host, as they were compiled with
-	compiled *overlay.Desired        // what the spec and the facts come to; nil: nothing
-	desired  *overlay.Desired        // the same, with what memory puts back
-	indexed  uint64                  // the version of the index that it was compiled with; 0: none
-	names    func(netip.Addr) string // of endpoints
+	state    overlay.State    // as observed, with the sysctls
+	facts    overlay.Facts    // of the host, as they were compiled with
+	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
+	desired  *overlay.Desired // the same, with what memory puts back
+	// enforcing says that there were policies: without any, nothing is asked of a
+	// bridge that is not ours.
+	enforcing bool
+	indexed   uint64                  // the version of the index that it was compiled with; 0: none
+	names     func(netip.Addr) string // of endpoints
 	// policyHost is what the policies were compiled with.
 	policyHost policy.Host
 	wanted     *wanted
@@ -204,11 +207,12 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 		p.refused = nil
 	}
 	// The index may have been made for another view since.
-	outdated := what.spec || v.outdated() || v.indexed != p.version || !p.current
+	outdated := what.spec || v.outdated() || v.indexed != p.version || !p.current || v.enforcing != p.enforcing()
 	if outdated {
 		if err := v.compile(sp, node); err != nil {
 			return v, err
 		}
+		v.enforcing = p.enforcing()
 	}
 	if outdated || what.rules || what.policies {
 		p.want(v, sp, node)
@@ -325,6 +329,12 @@ func (p *Planner) near(mode Mode) (*spec.Spec, *spec.Node, error) {
 		sp.Policies = p.inventory.Policies(sp.Policies)
 	}
 	return sp, node, nil
+}
+
+// enforcing says that there are policies.
+func (p *Planner) enforcing() bool {
+	sp := p.options.Spec
+	return sp != nil && len(sp.Policies)+len(sp.Manifests) > 0 || p.inventory != nil && p.inventory.HasPolicies()
 }
 
 // plan compares.
