@@ -13,17 +13,27 @@ import (
 	"github.com/poldernet/polder/reconcile"
 )
 
+// eventLog is the daemon's log.
+type eventLog struct {
+	*slog.Logger
+	lines *lines
+}
+
 // logger makes the daemon's log.
-func (a *app) logger(format string) (*slog.Logger, error) {
+func (a *app) logger(format string) (eventLog, error) {
+	out := &lines{w: a.err}
+	var handler slog.Handler
 	switch {
 	case format == "json":
-		return slog.New(slog.NewJSONHandler(a.err, nil)), nil
+		handler = slog.NewJSONHandler(out, nil)
 	case format != "text":
-		return nil, fmt.Errorf("--log-format: there is no format %q, only text and json", format)
+		return eventLog{}, fmt.Errorf("--log-format: there is no format %q, only text and json", format)
 	case isTerminal(a.err):
-		return slog.New(tint.NewTextHandler(a.err, &tint.Options{TimeFormat: "15:04:05.000", NoColor: !a.color(a.err)})), nil
+		handler = tint.NewTextHandler(out, &tint.Options{TimeFormat: "15:04:05.000", NoColor: !a.color(a.err)})
+	default:
+		handler = slog.NewTextHandler(out, nil)
 	}
-	return slog.New(slog.NewTextHandler(a.err, nil)), nil
+	return eventLog{slog.New(handler), out}, nil
 }
 
 // logLevels are those of the events that are not information.

@@ -198,7 +198,7 @@ func notify(state string) error {
 }
 
 // serve runs the daemon and all that lets others see it, until ctx ends.
-func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, l listeners, counts *reconcile.Counts, reload <-chan os.Signal) {
+func (r *runner) serve(ctx context.Context, log eventLog, d *reconcile.Daemon, o reconcile.DaemonOptions, process view.Process, l listeners, counts *reconcile.Counts, reload <-chan os.Signal) {
 	attributes := []slog.Attr{
 		slog.String("version", readVersion().Version), slog.Int("pid", os.Getpid()),
 		slog.String("node", o.Node), slog.String("spec", o.Source.Path), slog.String("state_dir", o.StateDir),
@@ -239,7 +239,7 @@ func (r *runner) serve(ctx context.Context, log *slog.Logger, d *reconcile.Daemo
 	}
 	if r.cniConfDir != "" {
 		parts.Go(func() {
-			conflist.Folder{Conf: r.cniConfDir, Bin: r.cniBinDir, Name: r.cniName, StateDir: o.StateDir}.Keep(after, d, d.Journal(), log)
+			conflist.Folder{Conf: r.cniConfDir, Bin: r.cniBinDir, Name: r.cniName, StateDir: o.StateDir}.Keep(after, d, d.Journal(), log.Logger)
 		})
 	}
 	serve("reload", func(ctx context.Context) error { return reloads(ctx, d, reload) })
@@ -265,16 +265,18 @@ const endTimeout = 2 * time.Second
 const logBacklog = 100_000
 
 // logEvents logs events, and how many are missing between two of them.
-func logEvents(log *slog.Logger, batches iter.Seq[[]reconcile.Event]) {
+func logEvents(log eventLog, batches iter.Seq[[]reconcile.Event]) {
 	var seen uint64
 	for events := range batches {
+		log.lines.hold()
 		for _, e := range events {
 			if skipped := e.Seq - seen - 1; skipped > 0 {
 				log.Warn("events skipped", "count", skipped)
 			}
 			seen = e.Seq
-			logEvent(log, e)
+			logEvent(log.Logger, e)
 		}
+		log.lines.release()
 	}
 }
 

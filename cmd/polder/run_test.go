@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +43,7 @@ func TestLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logEvent(log, reconcile.Event{
+	logEvent(log.Logger, reconcile.Event{
 		Seq: 7, Type: reconcile.EventFailed, Cause: reconcile.CauseDrift, Err: "no such device", Took: 2345678 * time.Nanosecond,
 		Change: &change.Change{Action: change.Update, Kind: "link", Name: "cni0", Reason: "mac_written", Attrs: []change.Attr{
 			{Name: "mtu", Before: "1300", After: "1450"}, {Name: "alias", After: "polder cluster=edge"},
@@ -68,12 +69,56 @@ func TestLog(t *testing.T) {
 	if log, err = a.logger("text"); err != nil {
 		t.Fatal(err)
 	}
-	logEvent(log, reconcile.Event{Seq: 8, Type: reconcile.EventSpecRejected, Err: "Error: a\n\n  on line 3"})
+	logEvent(log.Logger, reconcile.Event{Seq: 8, Type: reconcile.EventSpecRejected, Err: "Error: a\n\n  on line 3"})
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=ERROR msg="spec rejected" seq=8 err="Error: a\n\n  on line 3"`) {
 		t.Errorf("got %s", got)
 	}
 	if _, err := a.logger("xml"); err == nil {
 		t.Error("there is a format xml")
+	}
+}
+
+// writes counts them.
+type writes struct {
+	bytes.Buffer
+	count int
+}
+
+func (w *writes) Write(b []byte) (int, error) {
+	w.count++
+	return w.Buffer.Write(b)
+}
+
+// Events that come together are written together, in order and whole, and what comes
+// alone at once.
+func TestLogOfMany(t *testing.T) {
+	var out writes
+	log, err := (&app{streams: streams{err: &out}}).logger("json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("first")
+	if out.count != 1 {
+		t.Fatalf("%d writes", out.count)
+	}
+	const many = 5000
+	events := make([]reconcile.Event, many)
+	for i := range events {
+		events[i].Seq = uint64(i + 1)
+	}
+	logEvents(log, slices.Values([][]reconcile.Event{events[:many-1], events[many-1:]}))
+	log.Info("last")
+	if out.count < 4 || out.count > 50 {
+		t.Errorf("%d lines are %d writes", many+2, out.count)
+	}
+	text := slices.Collect(strings.Lines(out.String()))
+	if len(text) != many+2 {
+		t.Fatalf("%d lines", len(text))
+	}
+	for i, line := range text[1 : many+1] {
+		if !strings.HasSuffix(line, fmt.Sprintf("\"seq\":%d}\n", i+1)) {
+			t.Fatalf("line %d is %s", i+1, line)
+		}
 	}
 }
 
