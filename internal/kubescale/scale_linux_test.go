@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,12 +53,14 @@ func (r results) latencies(name string, took []time.Duration) {
 
 // report reports the median of each.
 func (r results) report(b *testing.B) {
+	var all []string
 	for _, name := range slices.Sorted(maps.Keys(r)) {
 		sorted := slices.Sorted(slices.Values(r[name]))
 		b.ReportMetric(sorted[len(sorted)/2], name)
-		b.Logf("%s: %.4g", name, r[name])
+		all = append(all, fmt.Sprintf("%s %.4g", name, r[name]))
 	}
 	b.ReportMetric(0, "ns/op")
+	b.Log(strings.Join(all, "; ")) // on one line: of a benchmark's, some are shown
 }
 
 // BenchmarkKubernetesScale is one node's daemon in a cluster of 5,000 nodes, beside
