@@ -62,7 +62,7 @@ func (c *commons) keepPod(p *corev1.Pod) *keptPod {
 	defer c.mu.Unlock()
 	kept.Namespace, kept.Name = e.Name[:len(p.Namespace)], e.Name[len(p.Namespace)+1:]
 	e.Namespace, e.Node = kept.Namespace, share(&c.texts, e.Node, e.Node)
-	e.Labels = shareMap(&c.labels, e.Labels, func(text []byte, v string) []byte { return appendText(text, v) })
+	e.Labels = shareMap(&c.labels, e.Labels, appendText)
 	e.Ports = shareMap(&c.ports, e.Ports, func(text []byte, p spec.Port) []byte {
 		return appendText(binary.BigEndian.AppendUint16(text, p.Number), p.Protocol)
 	})

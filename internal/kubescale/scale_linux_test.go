@@ -181,7 +181,7 @@ func (r results) labels(who string, s *stand) {
 	s.Helper()
 	pod := s.pod(s.own)
 	tier := map[bool]any{true: "front", false: nil}
-	r.changes(who+"-label", s, 0, func(ctx context.Context, i int) error {
+	r.changes(who+"-label", s, func(ctx context.Context, i int) error {
 		text, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]any{"tier": tier[i%2 == 0]}}})
 		if err != nil {
 			return err
@@ -194,7 +194,7 @@ func (r results) labels(who string, s *stand) {
 // policies are changes of a policy's port.
 func (r results) policies(who string, s *stand) {
 	s.Helper()
-	r.changes(who+"-policy", s, 1, func(ctx context.Context, i int) error {
+	r.changes(who+"-policy", s, func(ctx context.Context, i int) error {
 		np := s.policy(1)
 		port := intstr.FromInt32(int32(9000 + i))
 		np.Spec.Ingress[0].Ports[0].Port = &port
@@ -203,9 +203,9 @@ func (r results) policies(who string, s *stand) {
 	})
 }
 
-// changes are events that are in force with a certain one of the commits to which they
-// lead: with the first, or with the one that switches to what the first has prepared.
-func (r results) changes(what string, s *stand, inForce int, change func(ctx context.Context, i int) error) {
+// changes are events that are in force with their only commit or, of several, with the
+// one before the last, which removes what is no longer used.
+func (r results) changes(what string, s *stand, change func(ctx context.Context, i int) error) {
 	s.Helper()
 	c := s.commits()
 	var took, written []time.Duration
@@ -218,7 +218,7 @@ func (r results) changes(what string, s *stand, inForce int, change func(ctx con
 		written = append(written, time.Since(began))
 		all := s.next(c)
 		r.add(what+"-commits", float64(len(all)))
-		took = append(took, all[min(inForce, len(all)-1)].Sub(began))
+		took = append(took, all[max(0, len(all)-2)].Sub(began))
 	}
 	r.latencies(what, took)
 	r.latencies(what+"-written", written)
