@@ -38,7 +38,9 @@ func newImportFlannelCommand(a *app) *cobra.Command {
 is a net-conf.json, which is also what flannel keeps in etcd, or a
 kube-flannel.yml; "-" is standard input. Without it, or with --live, this node is
 looked at: /run/flannel/subnet.env, and flannel's devices and routes. Then the
-spec has blocks for this node and for those that it knows.
+spec has blocks for this node and for those that it knows. Of a kube-flannel.yml
+with --kube-subnet-mgr, nodes are those of Kubernetes, which polder shares with
+flannel.
 
 What polder has not, or has otherwise, stands in the spec as a comment that begins
 with "dropped". What flannel itself would refuse, or no spec can say, is an error.

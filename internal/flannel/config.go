@@ -27,6 +27,20 @@ type pods struct {
 	min, max netip.Addr
 }
 
+// bounds are the names of the members that say which subnets nodes may have.
+func (p pods) bounds(f spec.Family) (names []string) {
+	if p.len != 0 {
+		names = append(names, prefix(f)+"SubnetLen")
+	}
+	if p.min.IsValid() {
+		names = append(names, prefix(f)+"SubnetMin")
+	}
+	if p.max.IsValid() {
+		names = append(names, prefix(f)+"SubnetMax")
+	}
+	return names
+}
+
 // backend is its Backend.
 type backend struct {
 	typ           string

@@ -15,13 +15,16 @@ import (
 // draft is a spec that is to be written, with comments for the people who will
 // go on with it.
 type draft struct {
-	header   notes
-	cluster  string
-	network  notes // above the network's attributes
-	cidrs    []string
-	lens     spec.PerFamily[int]
-	min, max []string
-	mtu      int
+	header  notes
+	cluster string
+	// kubernetes is nil where nodes are in the file.
+	kubernetes notes
+	network    notes // above the network's attributes
+	compat     spec.Compat
+	cidrs      []string
+	lens       spec.PerFamily[int]
+	min, max   []string
+	mtu        int
 	// bridge is nil where nothing is known of it.
 	bridge     *spec.Bridge
 	bridgeWhy  notes
@@ -63,9 +66,17 @@ func (d *draft) hcl() []byte {
 	w.line("")
 	w.line("cluster = %s", quoteHCL(d.cluster))
 	w.line("")
+	if d.kubernetes != nil {
+		w.notes(d.kubernetes)
+		w.line("kubernetes {}")
+		w.line("")
+	}
 	w.line("network {")
 	w.notes(d.network)
 	w.line("pod_cidrs = %s", listHCL(d.cidrs))
+	if d.compat != "" {
+		w.line("compat = %s", quoteHCL(string(d.compat)))
+	}
 	w.line("%s", familiesHCL("subnet_len", d.lens, strconv.Itoa))
 	w.bounds("subnet_min", d.min)
 	w.bounds("subnet_max", d.max)

@@ -59,6 +59,9 @@ func (f deployment) draft(name, cluster string) *draft {
 	for _, what := range f.forgotten {
 		d.network.drop("%s", what)
 	}
+	if f.inKubernetes() {
+		f.draftKubernetes(d)
+	}
 	f.podNetwork(d)
 	f.draftBackend(d)
 	f.draftBridge(d)
@@ -66,17 +69,37 @@ func (f deployment) draft(name, cluster string) *draft {
 	if f.nftables != nil {
 		d.natWhy.drop("EnableNFTables: polder's rules are nftables ones in any case, in tables of their own. flannel's stay behind; docs/flannel.md tells how to remove them.")
 	}
-	d.footer.add("%s", howNodes(d))
+	if !f.inKubernetes() {
+		d.footer.add("%s", howNodes(d))
+	}
 	return d
 }
 
+// draftKubernetes takes the nodes from where flannel has them.
+func (f deployment) draftKubernetes(d *draft) {
+	d.kubernetes.add("Nodes are those of the API server, each with the subnets in its podCIDRs. Without a kubeconfig here, the daemon runs in a pod: see docs/kubernetes-deploy.md.")
+	switch _, other := otherBackends[f.backend.typ]; {
+	case other: // of which polder has not the words
+	case f.options != nil && f.options.annotations != "":
+		d.network.add("Without compat = \"flannel\" nodes of polder's and of flannel's do not reach each other.")
+	default:
+		d.compat = spec.CompatFlannel
+		d.network.add("With compat, nodes that run polder and nodes that run flannel find each other by flannel's annotations.")
+	}
+}
+
 func (f deployment) podNetwork(d *draft) {
+	var idle []string
 	for _, family := range spec.Families {
 		p := f.pods.Get(family)
 		if !p.cidr.IsValid() {
 			continue
 		}
 		d.cidrs = append(d.cidrs, p.cidr.String())
+		if f.inKubernetes() {
+			idle = append(idle, p.bounds(family)...)
+			continue
+		}
 		d.lens.Set(family, p.len)
 		if p.min.IsValid() {
 			d.min = append(d.min, p.min.String())
@@ -85,8 +108,8 @@ func (f deployment) podNetwork(d *draft) {
 			d.max = append(d.max, p.max.String())
 		}
 	}
-	if f.options != nil {
-		d.network.add("On Kubernetes a node's subnet is its podCIDR. Where kube-controller-manager has --node-cidr-mask-size, subnet_len is what that says; 24 and 64 are the default of both.")
+	if len(idle) > 0 {
+		d.network.drop("%s: a node's subnet is its podCIDR, with flannel, too.", strings.Join(idle, ", "))
 	}
 }
 
@@ -107,7 +130,7 @@ func (f deployment) draftBackend(d *draft) {
 		return
 	}
 	for _, family := range spec.Families {
-		if f.enabled.Get(family) {
+		if f.enabled.Get(family) && d.compat == "" {
 			d.backend.Device.Set(family, device(family, b.vni))
 		}
 	}
@@ -141,7 +164,7 @@ func (f deployment) draftBridge(d *draft) {
 	if len(c.others) > 0 {
 		what += ", with the plugins " + strings.Join(c.others, ", ")
 	}
-	d.bridgeWhy.drop("%s. polder writes no CNI configuration; docs/flannel.md has one for new pods.", what)
+	d.bridgeWhy.drop("%s. The daemon writes a list of plugins of its own: see docs/cni.md.", what)
 }
 
 func (f deployment) draftOptions(d *draft) {
@@ -168,13 +191,17 @@ func (f deployment) draftOptions(d *draft) {
 	}
 	f.draftUnderlay(d)
 	if len(o.publicIPs) > 0 {
-		d.network.drop("--public-ip %s: each node's own, in its `addresses`.", quotedList(o.publicIPs))
+		where := "in its `addresses`"
+		if f.inKubernetes() {
+			where = "the InternalIP of its Node; with compat, the annotation node-public-ip or node-public-ipv6 chooses another"
+		}
+		d.network.drop("--public-ip %s: each node's own, %s.", quotedList(o.publicIPs), where)
 	}
 	if o.blackhole {
 		d.network.drop("--ip-blackhole-route: polder makes no such route.")
 	}
 	if o.annotations != "" {
-		d.network.drop("--kube-annotation-prefix: polder reads no annotations.")
+		d.network.drop("--kube-annotation-prefix: polder knows flannel's annotations by their default prefix only.")
 	}
 	if len(o.secret) > 0 {
 		d.network.drop("%s: the value comes from elsewhere.", strings.Join(o.secret, ", "))
@@ -184,7 +211,7 @@ func (f deployment) draftOptions(d *draft) {
 		d.network.drop("%s: about how flanneld runs.", strings.Join(slices.Compact(o.idle), ", "))
 	}
 	if len(f.others) > 0 {
-		d.network.drop("the containers %s beside flanneld. polder enforces NetworkPolicies itself: see kubernetes_manifests.", quotedList(f.others))
+		d.network.drop("the containers %s beside flanneld. polder enforces NetworkPolicies itself: those of the cluster where the spec has a block `kubernetes`.", quotedList(f.others))
 	}
 }
 
@@ -197,7 +224,7 @@ func (f deployment) draftUnderlay(d *draft) {
 		_, err := netip.ParseAddr(name)
 		switch {
 		case err == nil || strings.Contains(name, "$("):
-			d.network.drop("--iface %s: a node's address. Without `underlay` a node uses the interface that holds the one in its `addresses`.", quoted(name))
+			d.network.drop("--iface %s: a node's address. Without `underlay` a node uses the interface that holds its address.", quoted(name))
 		case chosen != "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n"):
 			d.network.drop("--iface %s: of a node that has not %s. Give its block an `underlay`.", quoted(name), quoted(chosen))
 		default:

@@ -124,6 +124,42 @@ func TestTheCommentShowsANode(t *testing.T) {
 	}
 }
 
+// Nodes are the API server's where flannel has them from there, and only where polder
+// has flannel's backend does it speak flannel's words.
+func TestWhereNodesAreFrom(t *testing.T) {
+	for name, test := range map[string]struct {
+		backend, options string
+		kubernetes       bool
+		compat           spec.Compat
+	}{
+		"kube-flannel.yml":  {"vxlan", "--kube-subnet-mgr", true, spec.CompatFlannel},
+		"host-gw":           {"host-gw", "--kube-subnet-mgr=true", true, spec.CompatFlannel},
+		"another backend":   {"wireguard", "--kube-subnet-mgr", true, ""},
+		"other annotations": {"vxlan", "--kube-subnet-mgr, --kube-annotation-prefix=x", true, ""},
+		"etcd":              {"vxlan", "--etcd-endpoints=http://192.0.2.1:2379", false, ""},
+		"not so":            {"vxlan", "--kube-subnet-mgr=false", false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := `---
+{kind: ConfigMap, data: {net-conf.json: '{"Network": "10.244.0.0/16", "Backend": {"Type": "` + test.backend + `"}}'}}
+---
+{kind: DaemonSet, spec: {template: {spec: {containers: [{name: kube-flannel, args: [` + test.options + `]}]}}}}
+`
+			got, diags := Import(name, []byte(text), "edge")
+			if len(diags) > 0 {
+				t.Fatalf("%s", rendered(t, name, []byte(text), diags))
+			}
+			s := load(t, got)
+			if (s.Kubernetes != nil) != test.kubernetes || s.Network.Compat != test.compat {
+				t.Errorf("it is wanted: in Kubernetes %t, compat %q\n%s", test.kubernetes, test.compat, got)
+			}
+			if asks := bytes.Contains(got, []byte("node \"n1\"")); asks == test.kubernetes {
+				t.Errorf("that nodes are to be written is said: %t\n%s", asks, got)
+			}
+		})
+	}
+}
+
 // FuzzImport: no file makes it panic; messages have places in the file, and
 // what is written is a valid spec, whatever the file says.
 func FuzzImport(f *testing.F) {

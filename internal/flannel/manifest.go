@@ -19,6 +19,14 @@ type deployment struct {
 	options *options
 	// others are containers beside flanneld, by name.
 	others []string
+	// objects says that it came as objects of Kubernetes, and not as a net-conf.json.
+	objects bool
+}
+
+// inKubernetes says that flannel has its nodes from Kubernetes. Where the options
+// are not to be seen, they are taken for those of kube-flannel.yml.
+func (f deployment) inKubernetes() bool {
+	return f.objects && (f.options == nil || f.options.elsewhere || f.options.kubernetes)
 }
 
 // The keys of the ConfigMap kube-flannel-cfg.
@@ -32,7 +40,7 @@ var yamlError = regexp.MustCompile(`line (\d+): `)
 
 // manifest reads a document as Kubernetes objects.
 func (d *document) manifest() deployment {
-	var out deployment
+	out := deployment{objects: true}
 	var conf, cniConf *yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(d.text))
 	for {

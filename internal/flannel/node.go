@@ -124,6 +124,7 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	}
 	r.ownNode()
 	r.otherNodes()
+	r.out.footer.add("Where flannel has its nodes from Kubernetes, these blocks are for `polder migrate check`. The daemons there have `kubernetes {}` and, in `network`, compat = \"flannel\" in their place, as `polder import flannel` writes it from kube-flannel.yml.")
 	return r.finish(&r.out)
 }
 

@@ -12,6 +12,7 @@ import (
 
 // options are those of flanneld that mean something to a spec.
 type options struct {
+	kubernetes  bool // --kube-subnet-mgr: each Node has its subnet
 	masquerade  bool
 	notRandom   bool
 	interfaces  []string
@@ -27,7 +28,7 @@ type options struct {
 }
 
 func (o *options) same(other *options) bool {
-	return o.masquerade == other.masquerade && o.notRandom == other.notRandom && slices.Equal(o.interfaces, other.interfaces) &&
+	return o.kubernetes == other.kubernetes && o.masquerade == other.masquerade && o.notRandom == other.notRandom && slices.Equal(o.interfaces, other.interfaces) &&
 		slices.Equal(o.regexes, other.regexes) && o.canReach == other.canReach && o.elsewhere == other.elsewhere
 }
 
@@ -38,7 +39,7 @@ var (
 		"ip-masq-fully-random-disable": func(o *options, on bool) { o.notRandom = on },
 		"iptables-forward-rules":       func(o *options, on bool) { o.noForward = !on },
 		"ip-blackhole-route":           func(o *options, on bool) { o.blackhole = on },
-		"kube-subnet-mgr":              nil,
+		"kube-subnet-mgr":              func(o *options, on bool) { o.kubernetes = on },
 		"set-node-network-unavailable": nil,
 		"version":                      nil,
 	}

@@ -4,25 +4,23 @@
 cluster = "edge"
 
 network {
-  # On Kubernetes a node's subnet is its podCIDR. Where
-  # kube-controller-manager has --node-cidr-mask-size, subnet_len is what that
-  # says; 24 and 64 are the default of both.
   # dropped: --iface "eth2": of a node that has not "eth1". Give its block an
   # `underlay`.
   # dropped: --iface "$(NODE_IP)": a node's address. Without `underlay` a node
-  # uses the interface that holds the one in its `addresses`.
+  # uses the interface that holds its address.
   # dropped: --iface-can-reach "192.0.2.1": flannel comes to it last.
   # dropped: --public-ip "$(NODE_IP)": each node's own, in its `addresses`.
   # dropped: --ip-blackhole-route: polder makes no such route.
   # dropped: --public-ipv6: the value comes from elsewhere.
   # dropped: --v: about how flanneld runs.
   # dropped: the containers "kube-network-policies" beside flanneld. polder
-  # enforces NetworkPolicies itself: see kubernetes_manifests.
+  # enforces NetworkPolicies itself: those of the cluster where the spec has a
+  # block `kubernetes`.
   pod_cidrs = ["10.244.0.0/16"]
 
   # dropped: of the delegate in cni-conf.json: "mtu", "promiscMode".
-  # dropped: cni-conf.json. polder writes no CNI configuration;
-  # docs/flannel.md has one for new pods.
+  # dropped: cni-conf.json. The daemon writes a list of plugins of its own:
+  # see docs/cni.md.
   bridge {
     name         = "br-pods"
     hairpin_mode = false

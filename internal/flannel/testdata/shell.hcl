@@ -3,31 +3,23 @@
 
 cluster = "edge"
 
+# Nodes are those of the API server, each with the subnets in its podCIDRs.
+# Without a kubeconfig here, the daemon runs in a pod: see
+# docs/kubernetes-deploy.md.
+kubernetes {}
+
 network {
-  # On Kubernetes a node's subnet is its podCIDR. Where
-  # kube-controller-manager has --node-cidr-mask-size, subnet_len is what that
-  # says; 24 and 64 are the default of both.
+  # With compat, nodes that run polder and nodes that run flannel find each
+  # other by flannel's annotations.
   pod_cidrs = ["10.244.0.0/16"]
+  compat    = "flannel"
 
   backend "vxlan" {
-    vni    = 1
-    port   = 8472
-    device = { ipv4 = "flannel.1" }
+    vni  = 1
+    port = 8472
   }
 
   # dropped: flanneld's options, which stand in a shell's command line. Remove
   # this block where --ip-masq is not among them.
   masquerade {}
 }
-
-# Nodes are not in flannel's configuration. Each needs a block such as this,
-# with its hostname, flannel's public IP, and the base of FLANNEL_SUBNET in
-# /run/flannel/subnet.env:
-#   node "n1" {
-#     addresses = ["192.0.2.11/24"]
-#     subnets   = ["10.244.1.0/24"]
-#     vtep_mac  = { ipv4 = "…" }
-#   }
-# The MAC is in /sys/class/net/flannel.1/address.
-# `polder import flannel` without a file, on a node, writes its block and
-# those of the nodes it knows.
