@@ -124,10 +124,13 @@ const (
 	shownSpecLines = 8
 )
 
-// WriteText renders the condition by itself.
+// WriteText renders the condition by itself, with what a status has found out
+// otherwise.
 func (c Condition) WriteText(w io.Writer, t Text) error {
 	var b bytes.Buffer
 	c.writeText(&b, t)
+	writeConflicts(&b, t, c.Conflicts)
+	writeWarnings(&b, t, c.Warnings)
 	return flush(w, &b)
 }
 

@@ -96,6 +96,20 @@ func TestDaemonText(t *testing.T) {
 	}
 }
 
+// Where the daemon alone knows what there should be, what it says is the whole status.
+func TestConditionTellsOfConflictsAndWarnings(t *testing.T) {
+	c := NewCondition(reconcile.Condition{Conflicts: conflicts(), Warnings: []string{"left out of the pod network: n3: it has no pod CIDR yet"}}, Process{}, 0, noon)
+	var b bytes.Buffer
+	if err := c.WriteText(&b, Text{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{conflicts()[0].Reason, "or take node n2 out of the spec.", "\nWarning: left out of the pod network: n3: it has no pod CIDR yet\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+}
+
 // A daemon that cannot be asked is another answer than that there is none.
 func TestStatusTellsAboutTheDaemon(t *testing.T) {
 	for given, want := range map[string]string{
