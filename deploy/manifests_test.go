@@ -175,27 +175,6 @@ func TestRulesAreExplained(t *testing.T) {
 	}
 }
 
-// TestRulesOfTheManual holds the role that docs/kubernetes.md shows to the one that is
-// deployed.
-func TestRulesOfTheManual(t *testing.T) {
-	rights := func(text string) (list []string) {
-		for _, r := range the[*rbacv1.ClusterRole](t, decode(t, text)).Rules {
-			for _, resource := range r.Resources {
-				for _, verb := range r.Verbs {
-					list = append(list, fmt.Sprint(r.APIGroups, resource, " ", verb))
-				}
-			}
-		}
-		slices.Sort(list)
-		return list
-	}
-	_, shown, _ := strings.Cut(file(t, "../docs/kubernetes.md"), "```yaml\n")
-	shown, _, _ = strings.Cut(shown, "```")
-	if got, want := rights(shown), rights(file(t, "kubernetes/base/rbac.yaml")); !slices.Equal(got, want) {
-		t.Errorf("the manual has\n%s\nthe role\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
 func file(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
