@@ -18,9 +18,10 @@ import (
 	"github.com/poldernet/polder/reconcile"
 )
 
-// pluginTimeout is how long the plugin waits for the daemon. The runtime tries
-// again; the kubelet gives all plugins of a pod four minutes.
-const pluginTimeout = 30 * time.Second
+// pluginTimeout is how long the plugin waits for the daemon: for longer than the daemon
+// takes to say that it cannot do it, and why. The runtime tries again; the kubelet gives
+// all plugins of a pod four minutes.
+const pluginTimeout = control.AttachWithin + 5*time.Second
 
 // asPlugin says that a container runtime runs polder as a CNI plugin: it sets the
 // command in the environment, and gives no arguments.

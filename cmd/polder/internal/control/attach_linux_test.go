@@ -1,12 +1,18 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
@@ -51,5 +57,24 @@ func TestAttachments(t *testing.T) {
 	d.err = fmt.Errorf("%w: held", reconcile.ErrNotInForce)
 	if err := c.Attach(t.Context(), a); !errors.Is(err, reconcile.ErrNotInForce) || err.Error() != "not in force: held" {
 		t.Error(err)
+	}
+}
+
+// patient is a daemon that waits as long as it may.
+type patient struct{ fake }
+
+func (p *patient) Attach(ctx context.Context, _ attach.Attachment) error {
+	<-ctx.Done()
+	return fmt.Errorf("%w: %w: 1 in conflict", reconcile.ErrNotInForce, ctx.Err())
+}
+
+// Who waits for an attachment hears in time why it is not in force.
+func TestAttachTellsWhyInTime(t *testing.T) {
+	s := NewServer(&patient{}, events{}, view.Process{})
+	s.within = time.Millisecond
+	answer := httptest.NewRecorder()
+	s.handler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/attach", strings.NewReader("{}")))
+	if answer.Code != http.StatusServiceUnavailable || !strings.Contains(answer.Body.String(), "not in force: context deadline exceeded: 1 in conflict") {
+		t.Errorf("status %d: %s", answer.Code, answer.Body)
 	}
 }

@@ -39,6 +39,7 @@ type Server struct {
 	daemon  Daemon
 	journal Journal
 	process view.Process
+	within  time.Duration // how long an attachment is waited for
 
 	mu    sync.Mutex
 	shown *reconcile.Plan // the latest that somebody looked at
@@ -46,7 +47,7 @@ type Server struct {
 
 // NewServer makes a server for a daemon of that process.
 func NewServer(d Daemon, j Journal, p view.Process) *Server {
-	return &Server{daemon: d, journal: j, process: p}
+	return &Server{daemon: d, journal: j, process: p, within: AttachWithin}
 }
 
 // Limits of one exchange. Streams have none: a client that stops reading holds
@@ -55,6 +56,10 @@ const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
 )
+
+// AttachWithin is how long a container's attachment may take to be in the kernel. A
+// client that waits longer hears why it is not.
+const AttachWithin = 30 * time.Second
 
 // Serve answers until ctx ends. Streams of events end with ctx, after the
 // events that there are.
@@ -77,7 +82,11 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/plan", s.plan)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("POST /v1/attach", handle(s, s.daemon.Attach))
+	mux.HandleFunc("POST /v1/attach", handle(s, func(ctx context.Context, a attach.Attachment) error {
+		ctx, cancel := context.WithTimeout(ctx, s.within)
+		defer cancel()
+		return s.daemon.Attach(ctx, a)
+	}))
 	mux.HandleFunc("POST /v1/attached", handle(s, s.daemon.Attached))
 	mux.HandleFunc("POST /v1/detach", handle(s, func(ctx context.Context, id attach.ID) error {
 		return s.daemon.Detach(ctx, func(a attach.Attachment) bool { return a.ID == id })
