@@ -106,6 +106,7 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	}
 	r.out.cluster = cluster
 	r.out.header.add("flannel's network, as node %s shows it. Comments that begin with \"dropped\" tell what polder has not, or has otherwise.", quoted(n.Name))
+	r.out.header.add("Where flannel has its nodes from Kubernetes, this is for `polder migrate check`. The daemons there have `kubernetes {}` in the place of node blocks and, in `network`, compat = \"flannel\", as `polder import flannel` writes it from kube-flannel.yml.")
 	for _, f := range spec.Families {
 		if subnet := r.subnet.Get(f); subnet.IsValid() {
 			r.out.cidrs = append(r.out.cidrs, r.network.Get(f).String())
@@ -124,7 +125,6 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	}
 	r.ownNode()
 	r.otherNodes()
-	r.out.footer.add("Where flannel has its nodes from Kubernetes, these blocks are for `polder migrate check`. The daemons there have `kubernetes {}` and, in `network`, compat = \"flannel\" in their place, as `polder import flannel` writes it from kube-flannel.yml.")
 	return r.finish(&r.out)
 }
 

@@ -68,6 +68,9 @@ func TestImportNode(t *testing.T) {
 		t.Errorf("the network is %+v", s.Network)
 	}
 	own, other := s.Node("n1"), s.Node("node-192-0-3-12")
+	if !strings.Contains(strings.ReplaceAll(text, "\n# ", " "), "as `polder import flannel` writes it from kube-flannel.yml") {
+		t.Errorf("nothing is said of Kubernetes in\n%s", text)
+	}
 	if own == nil || other == nil || len(s.Nodes) != 2 {
 		t.Fatalf("nodes in\n%s", text)
 	}
