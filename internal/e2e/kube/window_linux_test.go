@@ -136,6 +136,22 @@ func (v *vigil) probe(from *lab.Namespace) (stop func()) {
 	return stop
 }
 
+// found waits until the twin is reached from each namespace. It announces its IPv4
+// address only; who asked for the other one before there was anybody asks again after
+// a second (RFC 4861, RetransTimer), in which there are hundreds of probes.
+func (v *vigil) found(from ...*lab.Namespace) {
+	v.Helper()
+	for _, ns := range from {
+		for _, to := range v.open {
+			for began := time.Now(); !dial(ns, netip.Addr{}, to, dialsAt); {
+				if time.Since(began) > patience {
+					v.Fatalf("%s does not reach %s", ns.Name(), to)
+				}
+			}
+		}
+	}
+}
+
 // answered notes that somebody has answered.
 func (v *vigil) answered(by netip.Addr, closed bool) {
 	p := v.now.Load()
@@ -324,6 +340,7 @@ func TestNoWindow(t *testing.T) {
 	attach(closed, v.closed)
 	attach(open, v.open)
 	v.more(200)
+	v.found(near.Sandbox, far.Sandbox)
 	v.begin("after the reboot")
 	c.settle("a reboot")
 	v.more(400)
