@@ -329,10 +329,30 @@ func TestLinksLead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), link[1])); err != nil {
+		for _, link := range regexp.MustCompile(`\]\(([^)#:]*)(#[^)]+)?\)`).FindAllStringSubmatch(string(text), -1) {
+			to := file
+			if link[1] != "" {
+				to = filepath.Join(filepath.Dir(file), link[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s: %v", filepath.Base(file), err)
+			} else if link[2] != "" && !slices.Contains(anchors(t, to), link[2]) {
+				t.Errorf("%s: %s has no heading for %s", filepath.Base(file), filepath.Base(to), link[2])
 			}
 		}
 	}
+}
+
+// anchors are what links to the headings of a document end with, as GitHub has it.
+func anchors(t *testing.T, file string) (list []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		words := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		list = append(list, "#"+strings.ReplaceAll(words, " ", "-"))
+	}
+	return list
 }
