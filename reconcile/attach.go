@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/poldernet/polder/internal/attach"
@@ -75,49 +75,95 @@ func (p *Planner) setAttachments(list attach.List) error {
 }
 
 // Attach makes a container's attachment known, and returns when what it means is in
-// the kernel. Where that is not so, the error is ErrNotInForce, or that of ctx.
+// the kernel. It waits for a cluster to tell of the pod, of which the runtime may have
+// heard sooner. Where nothing comes of it, the error is ErrNotInForce, or that of ctx.
 func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
-	answer := make(chan error, 1)
+	w := arrival{attachment: a, ctx: ctx, answer: make(chan error, 1), expected: new(atomic.Bool)}
 	asked := d.ask(ctx, func(context.Context) {
-		if !d.working() {
+		switch {
+		case !d.working():
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
-			return
-		}
-		if name := a.On(d.options.Node).Key(); d.applier.follows && !d.applier.inventory.Has(name, a.Pod.UID) {
-			err = fmt.Errorf("%w: the cluster has not told of pod %s (UID %s) yet", ErrNotInForce, name, a.Pod.UID)
-			return
-		}
-		list, replaced := d.applier.attached.With(a)
-		if err = d.attached(list, replaced, a); err == nil {
-			d.awaiting = append(d.awaiting, arrival{a.Addresses, answer})
+		case !d.knows(a):
+			w.expected.Store(true)
+			d.expected = append(d.expected, w)
+		default:
+			err = d.arrive(w)
 		}
 	})
 	if err = errors.Join(asked, err); err != nil {
 		return err
 	}
 	select {
-	case err := <-answer:
+	case err := <-w.answer:
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrNotInForce, err)
 		}
 		return nil
 	case <-ctx.Done():
+		if w.expected.Load() {
+			return fmt.Errorf("%w: the cluster has not told of pod %s (UID %s) yet", ErrNotInForce, a.On(d.options.Node).Key(), a.Pod.UID)
+		}
 		return fmt.Errorf("%w: %w: %s", ErrNotInForce, ctx.Err(), d.Condition())
 	case <-d.stopped:
 		return ErrStopped
 	}
 }
 
+// knows says that it is known whose labels a container has.
+func (d *Daemon) knows(a attach.Attachment) bool {
+	return !d.applier.follows || d.applier.inventory.Has(a.On(d.options.Node).Key(), a.Pod.UID)
+}
+
+// arrive attaches a container, which is answered after a round.
+func (d *Daemon) arrive(w arrival) error {
+	w.expected.Store(false)
+	list, replaced := d.applier.attached.With(w.attachment)
+	err := d.attached(list, replaced, w.attachment)
+	if err == nil {
+		d.awaiting = append(d.awaiting, w)
+	}
+	return err
+}
+
+// meet attaches those of whose pods the cluster has told by now.
+func (d *Daemon) meet() {
+	expected := d.expected
+	d.expected = nil
+	for _, w := range expected {
+		switch {
+		case w.ctx.Err() != nil: // nobody waits any more
+		case !d.knows(w.attachment):
+			d.expected = append(d.expected, w)
+		default:
+			if err := d.arrive(w); err != nil {
+				w.answer <- err
+			}
+		}
+	}
+}
+
 // arrival is a container of which the kernel is to hold what it means.
 type arrival struct {
-	addresses []netip.Addr
-	answer    chan error
+	attachment attach.Attachment
+	ctx        context.Context // of who waits
+	answer     chan error
+	expected   *atomic.Bool // the cluster has not told of its pod
 }
+
+// errGone is for who waits for a container that is gone.
+var errGone = errors.New("it was detached meanwhile")
 
 // Detach forgets the attachments that are to go. What they meant is out of the
 // kernel soon after.
 func (d *Daemon) Detach(ctx context.Context, gone func(attach.Attachment) bool) (err error) {
 	asked := d.ask(ctx, func(context.Context) {
+		d.expected = slices.DeleteFunc(d.expected, func(w arrival) bool {
+			if gone(w.attachment) {
+				w.answer <- errGone
+				return true
+			}
+			return false
+		})
 		if list, removed := d.applier.attached.Without(gone); len(removed) > 0 {
 			err = d.attached(list, removed)
 		}
@@ -165,7 +211,7 @@ func (d *Daemon) answer() {
 	}
 	for _, a := range d.awaiting {
 		// What was sent to its addresses before was judged when nobody had them.
-		a.answer <- d.applier.network.Forget(d.view.policyHost.Bridge, a.addresses)
+		a.answer <- d.applier.network.Forget(d.view.policyHost.Bridge, a.attachment.Addresses)
 	}
 	d.awaiting = nil
 }

@@ -266,9 +266,11 @@ func TestAttachedPodsOfACluster(t *testing.T) {
 		fresh := container(4)
 		fresh.Pod.UID = "new"
 		for _, uid := range []string{"", "old"} {
-			if err := h.Attach(t.Context(), fresh); !errors.Is(err, ErrNotInForce) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			if err := h.Attach(ctx, fresh); !errors.Is(err, ErrNotInForce) || !strings.Contains(err.Error(), "the cluster has not told of pod") {
 				t.Errorf("the pod of UID %q is known, and the new one is attached: %v", uid, err)
 			}
+			cancel()
 			unaddressed := pod(4, app("db"))
 			unaddressed.Endpoint.Addresses, unaddressed.UID = nil, map[string]string{"": "old", "old": "new"}[uid]
 			tell(unaddressed)
@@ -276,6 +278,29 @@ func TestAttachedPodsOfACluster(t *testing.T) {
 		}
 		attached(fresh)
 		h.expect("attached", "10.244.1.104 : jump", true)
+
+		// The runtime may have heard of a pod before the daemon has.
+		early, gone := container(6), container(7)
+		early.Pod.UID, gone.Pod.UID = "early", "gone"
+		answers := map[string]chan error{"early": make(chan error, 1), "gone": make(chan error, 1)}
+		for _, a := range []attach.Attachment{early, gone} {
+			go func() { answers[a.Pod.UID] <- h.Attach(t.Context(), a) }()
+		}
+		synctest.Wait()
+		if err := h.Detach(t.Context(), of(7)); err != nil {
+			t.Error(err)
+		}
+		if err := <-answers["gone"]; !errors.Is(err, ErrNotInForce) || !errors.Is(err, errGone) {
+			t.Errorf("one that is detached while it waits: %v", err)
+		}
+		told.Apply(policy.Event{Attachment: early.On("n1")})
+		late := pod(6, app("db"))
+		late.Endpoint.Addresses, late.UID = nil, "early"
+		tell(late)
+		if err := <-answers["early"]; err != nil {
+			t.Errorf("one that the cluster tells of while it waits: %v", err)
+		}
+		h.expect("told of while it waits", "10.244.1.106 : jump", true)
 
 		second := container(5)
 		second.Pod = container(4).Pod

@@ -122,6 +122,7 @@ func (d *Daemon) openUpdate(u Update, since time.Time) {
 	for _, e := range u.Events {
 		d.applier.apply(e)
 	}
+	d.meet()
 	what := dirt{policies: true}
 	if u.Nodes != nil {
 		d.applier.setNodes(u.Nodes)

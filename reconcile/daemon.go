@@ -65,6 +65,7 @@ type Daemon struct {
 	cluster       Cluster          // nil: none is watched
 	said          NodeState        // to it, last
 	waiting       bool             // for the cluster to have told of everything
+	expected      []arrival        // of whose pods the cluster has not told
 	awaiting      []arrival        // that have been told of, and are to be answered
 	told          string           // the latest status sent to the service manager
 	pinged        time.Time
