@@ -1,11 +1,13 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -46,7 +48,7 @@ func (s source) parse() (*hcl.File, hcl.Diagnostics) {
 // doubledKeys are errors about keys that an object has twice: HCL takes the last,
 // and who wrote the others would look for their effect in vain.
 func doubledKeys(body *hclsyntax.Body) hcl.Diagnostics {
-	return hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
+	diags := hclsyntax.VisitAll(body, func(node hclsyntax.Node) hcl.Diagnostics {
 		object, ok := node.(*hclsyntax.ObjectConsExpr)
 		if !ok {
 			return nil
@@ -72,6 +74,9 @@ func doubledKeys(body *hclsyntax.Body) hcl.Diagnostics {
 		}
 		return diags
 	})
+	// Attributes are visited in no order.
+	slices.SortFunc(diags, func(a, b *hcl.Diagnostic) int { return cmp.Compare(a.Subject.Start.Byte, b.Subject.Start.Byte) })
+	return diags
 }
 
 // reader reads the files of a spec, each once, and keeps what it found: one
