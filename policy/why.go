@@ -107,7 +107,7 @@ func at(r hcl.Range) string {
 	if r.Filename == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (%s:%d)", r.Filename, r.Start.Line)
+	return fmt.Sprintf(" (%s)", spec.FileLine(r))
 }
 
 // Alike says that two decisions have the same reasons at both ends. The rules

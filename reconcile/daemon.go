@@ -53,6 +53,7 @@ type Daemon struct {
 	unsettled     bool // the latest round left it to the next whether it is in sync
 	relist        bool // what fails may be other than was published
 	keeper        keeper
+	config        *spec.Config // in force; nil: there is none
 	unkept        *spec.Config // in force, but a restart would not find it; nil: it would
 	now           Condition    // published at the end of each step
 	sysctlsDue    time.Time

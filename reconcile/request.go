@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // ErrStopped says that the daemon has ended.
@@ -45,6 +47,20 @@ func (d *Daemon) Ping(ctx context.Context) error {
 func (p *Plan) ID() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%#v %#v %#v", p.Mode, p.Node, p.Changes))
 	return hex.EncodeToString(sum[:])
+}
+
+// Known is the spec in force with all that a cluster told, which nobody changes any
+// more, and where its files are.
+func (d *Daemon) Known(ctx context.Context) (sp *spec.Spec, config *spec.Config, err error) {
+	asked := d.ask(ctx, func(context.Context) {
+		if d.waiting {
+			err = errUnknown
+			return
+		}
+		config = d.config
+		sp, _, err = d.applier.target(ModeApply)
+	})
+	return sp, config, errors.Join(asked, err)
 }
 
 // Plan reads the spec's files and the whole kernel, and computes what an apply

@@ -170,6 +170,7 @@ func (d *Daemon) adopt(l *loaded) {
 	}
 	mended := in.Err != nil
 	in.Err, in.Restored = nil, false
+	d.config = l.config
 	old := d.applier.options.Spec
 	if old != nil && reflect.DeepEqual(old, l.config.Spec) {
 		if mended {
@@ -198,6 +199,7 @@ func (d *Daemon) restore() {
 		d.journal.add(Event{Type: EventError, Err: fmt.Sprintf("taking up the spec of the last run: %v", err)})
 		return
 	}
+	d.config = config
 	d.applier.setSpec(config.Spec)
 	d.follow(config.Spec.Kubernetes)
 	d.now.Spec.Restored, d.now.Spec.Loaded = true, time.Now()

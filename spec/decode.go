@@ -39,8 +39,14 @@ func (p place) inFile() bool { return p.rng.Filename != "" }
 func (p place) String() string { return FileLine(p.rng) }
 
 // FileLine is where a range begins, as "file:line", which terminals and editors
-// open. hcl.Range's own String is not that form.
-func FileLine(r hcl.Range) string { return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line) }
+// open. hcl.Range's own String is not that form. What is named and has no lines, as an
+// object of Kubernetes, stands alone.
+func FileLine(r hcl.Range) string {
+	if r.Start.Line == 0 {
+		return r.Filename
+	}
+	return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line)
+}
 
 // state says what is known of an attribute. An unknown one was given, but a
 // mistake that is reported already hides its value: nothing may be concluded

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
@@ -16,13 +19,16 @@ func newExplainCommand(a *app) *cobra.Command {
 		Short: "Say whether a connection is allowed, and which rule decides",
 		Long: `explain judges a connection by the policies of the spec, at both of its ends, and
 shows each rule that was looked at and the line that decided. It looks at no
-host: what it says holds on every node, once the spec is applied.
+host: what it says holds on every node, once the spec is applied. Where the spec has
+a block kubernetes, the daemon of this node answers, by the pods and policies of the
+cluster, too; without one, they are left out.
 
 FROM and TO are endpoints and nodes, by name (endpoint.NAME or node.NAME where
 both have it), addresses, or "outside": an address that nothing in the spec has,
-and no rule names. TO is who answers in the end, behind any NAT. PORT is
-"5432/tcp", the name of a port of TO, "icmp" for an echo request, another ICMP
-type as "timestamp-request/icmp", or another protocol by its name.
+and no rule names. A pod of a cluster is NAMESPACE/NAME. TO is who answers in the
+end, behind any NAT. PORT is "5432/tcp", the name of a port of TO, "icmp" for an
+echo request, another ICMP type as "timestamp-request/icmp", or another protocol by
+its name.
 
 The exit status is 0 when the connection is allowed between all addresses of
 both, 2 when it is denied between some, and 1 on errors.`,
@@ -30,23 +36,13 @@ both, 2 when it is denied between some, and 1 on errors.`,
   polder explain outside endpoint.web-1 http
   polder explain 10.244.1.5 node.n2 icmp --json | jq .verdict`,
 		Args: operands("FROM", "TO", "PORT"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			// Its checks may fail: this is for finding out why they do.
-			config, m, err := a.load(policy.Read)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			model, err := a.explain(cmd, control.Question{
+				From: args[0], To: args[1], Service: args[2], FromInterface: fromInterface, ToInterface: toInterface,
+			})
 			if err != nil {
 				return err
 			}
-			a.leavesOut(config.Spec)
-			question, err := m.Ask(args[0], args[1], args[2])
-			if err != nil {
-				return err
-			}
-			question.FromInterface, question.ToInterface = fromInterface, toInterface
-			decisions, err := m.Answer(question)
-			if err != nil {
-				return err
-			}
-			model := view.NewExplanation(config, question, decisions)
 			if err = a.show(model, asJSON, verbose); err == nil && model.Verdict != string(spec.Allow) {
 				return exitDenied
 			}
@@ -60,6 +56,45 @@ both, 2 when it is denied between some, and 1 on errors.`,
 	flags.BoolVar(&asJSON, "json", false, "print the explanation as one line of JSON")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show every rule of long policies")
 	return cmd
+}
+
+// explain answers by the spec, or, where that names a cluster, has the daemon answer,
+// if there is one.
+func (a *app) explain(cmd *cobra.Command, q control.Question) (e view.Explanation, err error) {
+	// Its checks may fail: this is for finding out why they do.
+	config, m, err := a.load(policy.Read)
+	if err != nil {
+		return e, err
+	}
+	if config.Spec.Kubernetes != nil {
+		if e, err = a.daemonExplains(cmd, q); !errors.Is(err, control.ErrNone) {
+			return e, err
+		}
+		a.leavesOut(config.Spec)
+	}
+	question, err := m.Ask(q.From, q.To, q.Service)
+	if err != nil {
+		return e, err
+	}
+	question.FromInterface, question.ToInterface = q.FromInterface, q.ToInterface
+	decisions, err := m.Answer(question)
+	if err != nil {
+		return e, err
+	}
+	return view.NewExplanation(config, question, decisions), nil
+}
+
+// daemonExplains has the daemon answer. The error is control.ErrNone without one.
+func (a *app) daemonExplains(cmd *cobra.Command, q control.Question) (e view.Explanation, err error) {
+	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
+	if err != nil {
+		return e, err
+	}
+	defer closing(client, &err)
+	if err := a.agree(cmd, condition); err != nil {
+		return e, err
+	}
+	return client.Explain(cmd.Context(), q)
 }
 
 // completeEnds offers the spec's endpoints and nodes to the shell.

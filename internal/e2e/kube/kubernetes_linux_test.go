@@ -88,8 +88,19 @@ func TestKubernetes(t *testing.T) {
 		if out, err := command("status"); err != nil || !strings.Contains(out, "known since") {
 			t.Errorf("the status %s: %v\n%s", when, err, out)
 		}
+		for port, want := range map[int]string{
+			closedPort: "ingress of endpoint.default/p11 on n1: denied by tier default: no rule of networkpolicy default/closed (networkpolicies/default/closed) matches",
+			openPort:   "ingress of endpoint.default/p11 on n1: allowed by rule 1 of networkpolicy default/closed (networkpolicies/default/closed)",
+		} {
+			if out, err := command("explain", "default/p12", "default/p11", fmt.Sprint(port, "/udp")); (err != nil) != (port == closedPort) || !strings.Contains(out, want) {
+				t.Errorf("what explains port %d %s: %v\n%s", port, when, err, out)
+			}
+		}
 		d.Kill()
 		closed("without a daemon")
+		if out, err := command("explain", "10.244.1.6", "10.244.1.5", "80/udp"); err != nil || !strings.Contains(out, "pods and policies of the cluster are left out") {
+			t.Errorf("what explains without a daemon: %v\n%s", err, out)
+		}
 		if out, err := command("plan"); err == nil || !strings.Contains(out, "only `polder run` asks the cluster") {
 			t.Errorf("a plan without a daemon: %v\n%s", err, out)
 		}

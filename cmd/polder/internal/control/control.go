@@ -7,6 +7,7 @@
 //	POST /v1/apply?mode=M&id=ID    view.Outcome for each change, then view.Result
 //	GET  /v1/events?after=SEQ      view.Event for each, without end; with
 //	                               follow=false up to the latest
+//	GET  /v1/explain?from=A&to=B&service=S    view.Explanation
 //	POST /v1/attach                attach.Attachment: returns when it is in force
 //	POST /v1/attached              attach.Attachment: is it as this says
 //	POST /v1/detach                attach.ID

@@ -7,6 +7,8 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +17,9 @@ import (
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // fake is a daemon that does what a test says.
@@ -26,6 +30,7 @@ type fake struct {
 	apply     func(ctx context.Context, report func(reconcile.Outcome)) (*reconcile.Result, error)
 	applied   []string
 	attached  attach.List
+	config    *spec.Config
 }
 
 func (f *fake) Condition() reconcile.Condition { return f.condition }
@@ -35,6 +40,13 @@ func (f *fake) Plan(context.Context, reconcile.Mode) (*reconcile.Plan, error) { 
 func (f *fake) Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error) {
 	f.applied = append(f.applied, fmt.Sprint(mode, " ", id))
 	return f.apply(ctx, report)
+}
+
+func (f *fake) Known(context.Context) (*spec.Spec, *spec.Config, error) {
+	if f.err != nil {
+		return nil, nil, f.err
+	}
+	return f.config.Spec, f.config, nil
 }
 
 func (f *fake) Attach(_ context.Context, a attach.Attachment) error {
@@ -189,6 +201,65 @@ func TestApplyOfAPlan(t *testing.T) {
 }
 
 // Errors that commands act on are the same on both sides.
+// What a daemon explains reads as what a command explains by itself.
+func TestExplain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "polder.hcl")
+	text := `cluster = "edge"
+node "n1" { addresses = ["192.0.2.11"] }
+endpoint "web" {
+  node      = "n1"
+  addresses = ["10.244.1.5"]
+  labels    = { app = "web" }
+}
+endpoint "db" {
+  node      = "n1"
+  addresses = ["10.244.1.6"]
+  ports     = { sql = "5432/tcp" }
+}
+policy "db" {
+  selector = "!has(app)"
+  ingress {
+    action = "allow"
+    ports  = ["sql", "80/tcp"]
+    from { selector = "app == 'web'" }
+    from { cidr = "198.51.100.0/24" }
+  }
+}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, m, diags := policy.Load(file, spec.Inputs{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	c, _ := startServer(t, &fake{config: config}, events{})
+	for _, service := range []string{"sql", "22/tcp"} {
+		q, err := m.Ask("web", "db", service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decisions, err := m.Answer(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told, err := c.Explain(t.Context(), Question{From: "web", To: "db", Service: service})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, want strings.Builder
+		if err := errors.Join(told.WriteText(&got, view.Text{}), view.NewExplanation(config, q, decisions).WriteText(&want, view.Text{})); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want.String() {
+			t.Errorf("%s is told as\n%s\nand is\n%s", service, &got, &want)
+		}
+	}
+	if _, err := c.Explain(t.Context(), Question{From: "webb", To: "db", Service: "sql"}); err == nil || !strings.Contains(err.Error(), "did you mean web?") {
+		t.Errorf("of nobody: %v", err)
+	}
+}
+
 func TestErrorsTravel(t *testing.T) {
 	plan := planOf(1)
 	rejected := errors.New("Error: Unsupported argument\n\n  on edge.hcl line 3")

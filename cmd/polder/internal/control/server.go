@@ -16,6 +16,7 @@ import (
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // Daemon is what a server needs of reconcile.Daemon.
@@ -23,6 +24,7 @@ type Daemon interface {
 	Condition() reconcile.Condition
 	Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error)
 	Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error)
+	Known(ctx context.Context) (*spec.Spec, *spec.Config, error)
 	Attach(ctx context.Context, a attach.Attachment) error
 	Attached(ctx context.Context, a attach.Attachment) error
 	Detach(ctx context.Context, gone func(attach.Attachment) bool) error
@@ -82,6 +84,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/plan", s.plan)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("GET /v1/events", s.events)
+	mux.HandleFunc("GET /v1/explain", s.explain)
 	mux.HandleFunc("POST /v1/attach", handle(s, func(ctx context.Context, a attach.Attachment) error {
 		ctx, cancel := context.WithTimeout(ctx, s.within)
 		defer cancel()

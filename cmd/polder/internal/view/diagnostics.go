@@ -35,6 +35,12 @@ type Range struct {
 	End      Position `json:"end"` // the first position behind the range
 }
 
+// String is "file:line", or what is named where that has no lines, as an object of
+// Kubernetes.
+func (r Range) String() string {
+	return spec.FileLine(hcl.Range{Filename: r.Filename, Start: hcl.Pos(r.Start)})
+}
+
 // Position is a place in a source file. Lines and columns count from 1,
 // columns in grapheme clusters; Byte counts from 0.
 type Position struct {

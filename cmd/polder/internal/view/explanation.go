@@ -84,8 +84,7 @@ type Rule struct {
 	ServiceMatches bool        `json:"service_matches"`
 	Service        string      `json:"service,omitempty"` // of the rule's, that matches
 	Range          *Range      `json:"range,omitempty"`
-
-	several bool // what matches is one of several
+	Several        bool        `json:"several,omitempty"` // what matches is one of several
 }
 
 // Source is a line of a file.
@@ -93,8 +92,7 @@ type Source struct {
 	Range
 	Context string `json:"context,omitempty"` // the block that it is in
 	Line    string `json:"line,omitempty"`
-
-	mark string
+	Mark    string `json:"mark,omitempty"` // under the part of the line
 }
 
 // NewExplanation is the model of an answer. The config has the source lines.
@@ -149,7 +147,7 @@ func newSide(config *spec.Config, s *policy.Side, end spec.End) Side {
 	if rng := newRange(s.Range()); rng != nil {
 		side.Source = &Source{Range: *rng}
 		if e, ok := config.Excerpt(s.Range()); ok {
-			side.Source.Context, side.Source.Line, side.Source.mark = e.Context, e.Line, e.Mark
+			side.Source.Context, side.Source.Line, side.Source.Mark = e.Context, e.Line, e.Mark
 		}
 	}
 	return side
@@ -171,7 +169,7 @@ func newRule(r *policy.RuleStep, d spec.Direction) Rule {
 	rule := Rule{
 		Number: r.Index + 1, Action: r.Rule.Action, Text: policy.Describe(r.Rule, d), Matches: r.Matches(),
 		PeerMatches: r.PeerMatches, ServiceMatches: r.ServiceMatches, Range: newRange(r.Rule.Range),
-		several: len(r.Rule.Peers) > 1 || len(r.Rule.Services) > 1,
+		Several: len(r.Rule.Peers) > 1 || len(r.Rule.Services) > 1,
 	}
 	if r.Peer != nil {
 		rule.Peer = policy.PeerText(r.Peer)
@@ -296,7 +294,7 @@ func (tier Tier) writeText(b *bytes.Buffer, t Text, width int, last bool) {
 func (p Policy) writeText(b *bytes.Buffer, t Text, width int, decided bool) {
 	place := ""
 	if p.Range != nil {
-		place = "  " + t.faint(fmt.Sprintf("%s:%d", p.Range.Filename, p.Range.Start.Line))
+		place = "  " + t.faint(p.Range.String())
 	}
 	name := p.Name
 	if p.Kind != spec.KindPolicy {
@@ -329,7 +327,7 @@ func (r Rule) result(t Text) string {
 	switch {
 	case r.Matches && r.NetworkSet != "":
 		return "matches by network_set " + r.NetworkSet
-	case r.Matches && r.several:
+	case r.Matches && r.Several:
 		return strings.TrimRight("matches by "+strings.TrimPrefix(r.Peer+", "+r.Service, ", "), ", ")
 	case r.Matches:
 		return "matches"
@@ -351,5 +349,5 @@ func (s *Source) writeText(b *bytes.Buffer, t Text) {
 	}
 	number := fmt.Sprintf("%4d: ", s.Start.Line)
 	fmt.Fprintf(b, "  on %s line %d%s:\n  %s%s\n  %s%s\n", s.Filename, s.Start.Line, in,
-		number, s.Line, strings.Repeat(" ", len(number)), t.warn(s.mark))
+		number, s.Line, strings.Repeat(" ", len(number)), t.warn(s.Mark))
 }

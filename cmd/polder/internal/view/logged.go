@@ -154,7 +154,7 @@ func (l Logged) WriteText(w io.Writer, t Text) error {
 			fmt.Fprintf(&b, " of %s", l.IsolatedBy)
 		}
 		if l.Range != nil {
-			b.WriteString(t.faint(fmt.Sprintf(" (%s:%d)", l.Range.Filename, l.Range.Start.Line)))
+			b.WriteString(t.faint(fmt.Sprintf(" (%s)", l.Range)))
 		}
 	}
 	if l.Error != "" {

@@ -126,7 +126,7 @@ func (m Policies) WriteText(w io.Writer, t Text) error {
 func (p ShownPolicy) writeText(b *bytes.Buffer, t Text, m *Policies) {
 	notes := []string{"order " + orderText(p.Order)}
 	if p.Range != nil {
-		notes = append(notes, fmt.Sprintf("%s:%d", p.Range.Filename, p.Range.Start.Line))
+		notes = append(notes, p.Range.String())
 	}
 	fmt.Fprintf(b, "  %s  %s\n", t.bold(string(p.Kind)+" "+p.Name), t.faint(strings.Join(notes, ", ")))
 	fmt.Fprintf(b, "    selects %s\n", p.selected(t, m.Node))
