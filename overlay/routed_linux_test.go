@@ -101,8 +101,9 @@ func TestRoutedPods(t *testing.T) {
 		}
 	}
 
-	// With its last port the bridge loses its carrier, and with that the proxies.
-	h.sh("ip link set veth9 nomaster")
+	// With its last port the bridge loses its carrier, and with that the proxies, a
+	// moment later (link_watch.c).
+	h.sh("ip link set veth9 nomaster; while [ -n \"$(ip neigh show proxy; ip -6 neigh show proxy)\" ]; do :; done")
 	h.converge(sp)
 	if got := h.proxies(); got != first+", "+second+", "+third {
 		t.Errorf("without a carrier it answers for %s", got)
