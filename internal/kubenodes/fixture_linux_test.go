@@ -253,9 +253,16 @@ func (w *world) plug() {
 	}
 }
 
-// reach has the pods of n1 and n2 reach each other.
+// reach has the pods of n1 and n2 reach each other. A bridge asks for no IPv6 neighbour
+// before its own link-local address is no longer tentative (addrconf.c).
 func (w *world) reach() {
 	w.Helper()
+	for _, node := range []string{"n1", "n2"} {
+		w.until("addresses of "+node, func() (bool, any) {
+			out, err := w.run(node, `ip -o link show up | grep -v ' state UP \| state UNKNOWN '; ip -6 addr show tentative`)
+			return err == nil && out == "", out
+		})
+	}
 	wire, err := w.lab.Wire(8472)
 	if err != nil {
 		w.Fatal(err)
