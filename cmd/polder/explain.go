@@ -72,16 +72,7 @@ func (a *app) explain(cmd *cobra.Command, q control.Question) (e view.Explanatio
 		}
 		a.leavesOut(config.Spec)
 	}
-	question, err := m.Ask(q.From, q.To, q.Service)
-	if err != nil {
-		return e, err
-	}
-	question.FromInterface, question.ToInterface = q.FromInterface, q.ToInterface
-	decisions, err := m.Answer(question)
-	if err != nil {
-		return e, err
-	}
-	return view.NewExplanation(config, question, decisions), nil
+	return control.Explain(m, config, q)
 }
 
 // daemonExplains has the daemon answer. The error is control.ErrNone without one.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
 )
 
 // Question is one about a connection, as `explain` is asked it.
@@ -43,16 +44,27 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	m, _ := policy.New(sp) // what is wrong with it was said when it was loaded
 	query := r.URL.Query()
-	question, err := m.Ask(query.Get(paramFrom), query.Get(paramTo), query.Get(paramService))
+	e, err := Explain(m, config, Question{
+		From: query.Get(paramFrom), To: query.Get(paramTo), Service: query.Get(paramService),
+		FromInterface: query.Get(paramFromInterface), ToInterface: query.Get(paramToInterface),
+	})
 	if err != nil {
 		fail(w, http.StatusBadRequest, "", err)
 		return
 	}
-	question.FromInterface, question.ToInterface = query.Get(paramFromInterface), query.Get(paramToInterface)
+	answer(w, e)
+}
+
+// Explain answers by a model. The config has the source lines.
+func Explain(m *policy.Model, config *spec.Config, q Question) (e view.Explanation, err error) {
+	question, err := m.Ask(q.From, q.To, q.Service)
+	if err != nil {
+		return e, err
+	}
+	question.FromInterface, question.ToInterface = q.FromInterface, q.ToInterface
 	decisions, err := m.Answer(question)
 	if err != nil {
-		fail(w, http.StatusBadRequest, "", err)
-		return
+		return e, err
 	}
-	answer(w, view.NewExplanation(config, question, decisions))
+	return view.NewExplanation(config, question, decisions), nil
 }
