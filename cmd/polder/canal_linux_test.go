@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -19,44 +17,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/spec"
 )
-
-// canal is a cluster of two nodes whose pods canal has made: flannel leads from node
-// to node, each pod has a link and a route of its own, and Felix has its chains.
-type canal struct {
-	flannelNode
-
-	pods map[string]*canalPod
-}
-
-type canalPod struct {
-	*lab.Namespace
-	node string
-	addr netip.Addr
-}
 
 const canalPolicies = `
 namespace "shop" {}
 endpoint "web" {
   node      = "n1"
-  addresses = ["10.244.1.5"]
+  addresses = ["10.244.1.5", "fd00:10:244:1::5"]
   labels    = { app = "web" }
 }
 endpoint "db" {
   node      = "n1"
-  addresses = ["10.244.1.6"]
+  addresses = ["10.244.1.6", "fd00:10:244:1::6"]
   labels    = { app = "db" }
 }
 endpoint "new" {
   node      = "n1"
-  addresses = ["10.244.1.20"]
+  addresses = ["10.244.1.20", "fd00:10:244:1::20"]
   labels    = { app = "new" }
 }
 endpoint "far" {
   node      = "n2"
-  addresses = ["10.244.2.5"]
+  addresses = ["10.244.2.5", "fd00:10:244:2::5"]
   labels    = { app = "web" }
 }
 policy "db" {
@@ -95,174 +78,7 @@ policy "new" {
 }
 `
 
-// canalLab has a default route: without a route to 169.254.1.1, which all pods have
-// as their gateway, the node does not answer for it.
-const canalLab = `link "lan" {}
-node "n1" {
-  link "lan" { gateways = ["192.0.2.99"] }
-}
-node "n2" {
-  link "lan" { gateways = ["192.0.2.99"] }
-}
-host "outside" {
-  link "lan" { addresses = ["192.0.2.99/24"] }
-}
-`
-
-// felixTable is what Felix has with nftables instead, in brief.
-const felixTable = `table ip calico {
-	set cali40s-web { type ipv4_addr; elements = { 10.244.1.5 }; }
-	map filter-cali-from-wl-dispatch { type ifname : verdict; }
-	chain filter-cali-fw-califar { meta mark set meta mark | 0x10000; }
-	chain filter-FORWARD { type filter hook forward priority 0; policy accept; iifname "cali*" iifname vmap @filter-cali-from-wl-dispatch; ip saddr @cali40s-web counter; }
-}
-add element ip calico filter-cali-from-wl-dispatch { "califar" : goto filter-cali-fw-califar }
-`
-
-// newCanal makes the cluster with ip(8), iptables-restore, and what flannel writes
-// for CNI plugins.
-func newCanal(t *testing.T) *canal {
-	t.Helper()
-	lab.Require(t)
-	dir := t.TempDir()
-	source := filepath.Join(dir, "cluster.hcl")
-	write(t, source, `cluster = "canal"
-network {
-  pod_cidrs = ["10.244.0.0/16"]
-}
-node "n1" {
-  addresses = ["192.0.2.11/24"]
-  subnets   = ["10.244.1.0/24"]
-}
-node "n2" {
-  addresses = ["192.0.2.12/24"]
-  subnets   = ["10.244.2.0/24"]
-}
-`)
-	config, diags := spec.Load(source, spec.Inputs{})
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	top, diags := lab.ParseTopology("test.lab.hcl", []byte(canalLab))
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	l, err := lab.Up(t.Context(), top, config.Spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := &canal{flannelNode{t: t, lab: l, spec: config.Spec, file: filepath.Join(dir, "imported.hcl")}, map[string]*canalPod{}}
-	felix, err := os.ReadFile("testdata/canal/felix.rules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for own, other := range map[int]int{1: 2, 2: 1} {
-		node := fmt.Sprintf("n%d", own)
-		c.sh(node, fmt.Sprintf(`
-			echo 1 >/proc/sys/net/ipv4/ip_forward
-			ip link add flannel.1 address 0a:00:00:00:00:0%[1]d type vxlan id 1 dstport 8472 local 192.0.2.1%[1]d dev eth0 nolearning
-			ip addr add 10.244.%[1]d.0/32 dev flannel.1; ip link set flannel.1 up
-			ip neigh replace 10.244.%[2]d.0 lladdr 0a:00:00:00:00:0%[2]d dev flannel.1 nud permanent
-			bridge fdb replace 0a:00:00:00:00:0%[2]d dev flannel.1 dst 192.0.2.1%[2]d self permanent
-			ip route replace 10.244.%[2]d.0/24 via 10.244.%[2]d.0 dev flannel.1 onlink
-			mkdir -p /run/flannel
-			printf 'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.%[1]d.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n' >/run/flannel/subnet.env
-			iptables-nft-restore --noflush <<-'END'
-			%[3]s
-			END`, own, other, felix))
-		c.settle(node)
-	}
-	c.sh("n2", "nft -f - <<-'END'\n"+felixTable+"END")
-	c.pod("web", "n1", "10.244.1.5", (*canal).routed)
-	c.pod("db", "n1", "10.244.1.6", (*canal).routed)
-	c.pod("far", "n2", "10.244.2.5", (*canal).routed)
-	return c
-}
-
-// pod makes a pod, which answers at the ports 5432 and 7000.
-func (c *canal) pod(name, node, addr string, attach func(*canal, string)) {
-	c.t.Helper()
-	ns, err := lab.NewNamespace(name)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	p := &canalPod{ns, node, netip.MustParseAddr(addr)}
-	c.t.Cleanup(func() {
-		if err := ns.Close(); err != nil {
-			c.t.Error(err)
-		}
-	})
-	c.pods[name] = p
-	c.sh(node, fmt.Sprintf("ip link add cali%s mtu 1450 type veth peer name eth0-pod; ip link set eth0-pod netns %s name eth0", name, ns.Path()))
-	attach(c, name)
-	c.settle(node)
-	for _, port := range []int{5432, 7000} {
-		var l net.Listener
-		err := ns.Do(func() (err error) {
-			l, err = net.Listen("tcp4", fmt.Sprintf(":%d", port))
-			return err
-		})
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		c.t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				_ = conn.Close()
-			}
-		}()
-	}
-}
-
-// in runs a command in a pod.
-func (c *canal) in(pod, command string) {
-	c.t.Helper()
-	if out, err := c.pods[pod].Command(c.t.Context(), "sh", "-ec", command).CombinedOutput(); err != nil {
-		c.t.Fatalf("in %s: %s: %v\n%s", pod, command, err, out)
-	}
-}
-
-// routed attaches a pod as Calico's CNI plugin does.
-func (c *canal) routed(name string) {
-	c.t.Helper()
-	p := c.pods[name]
-	c.sh(p.node, fmt.Sprintf(`
-		ip link set cali%[1]s address ee:ee:ee:ee:ee:ee up
-		cd /proc/sys/net/ipv4; echo 1 >conf/cali%[1]s/proxy_arp; echo 0 >neigh/cali%[1]s/proxy_delay; echo 1 >conf/cali%[1]s/forwarding
-		ip route add %[2]s dev cali%[1]s scope link`, name, p.addr))
-	c.in(name, fmt.Sprintf("ip link set eth0 up; ip addr add %s/32 dev eth0; ip route add 169.254.1.1 dev eth0 scope link; ip route add default via 169.254.1.1 dev eth0", p.addr))
-}
-
-// bridged attaches a pod as the bridge plugin does.
-func (c *canal) bridged(name string) {
-	c.t.Helper()
-	p := c.pods[name]
-	c.sh(p.node, fmt.Sprintf("ip link set cali%[1]s name veth%[1]s; ip link set veth%[1]s master cni0 up; bridge link set dev veth%[1]s hairpin on", name))
-	c.in(name, fmt.Sprintf("ip link set eth0 up; ip addr add %s/24 dev eth0; ip route add default via %s", p.addr, netip.PrefixFrom(p.addr, 24).Masked().Addr().Next()))
-}
-
-// connects says whether a pod reaches another one's port.
-func (c *canal) connects(from, to string, port int) (open bool) {
-	err := c.pods[from].Do(func() error {
-		conn, err := net.DialTimeout("tcp4", net.JoinHostPort(c.pods[to].addr.String(), strconv.Itoa(port)), time.Second)
-		if open = err == nil; open {
-			_ = conn.Close()
-		}
-		return nil
-	})
-	return err == nil && open
-}
-
-// ways are "FROM TO PORT", and whether they are open.
+// ways are "FROM TO PORT", and whether they are open, over either family.
 type ways map[string]bool
 
 func (c *canal) expect(when string, w ways) {
@@ -271,13 +87,20 @@ func (c *canal) expect(when string, w ways) {
 	for way, open := range w {
 		f := strings.Fields(way)
 		port, _ := strconv.Atoi(f[2])
-		wait.Go(func() {
-			if got := c.connects(f[0], f[1], port); got != open {
-				c.t.Errorf("%s: %s is open: %t, want %t", when, way, got, open)
-			}
-		})
+		for _, family := range spec.Families {
+			wait.Go(func() {
+				if got := c.connects(f[0], f[1], family, port); got != open {
+					c.t.Errorf("%s: %s over %s is open: %t, want %t", when, way, family, got, open)
+				}
+			})
+		}
 	}
 	wait.Wait()
+}
+
+// outside is an address beyond the pod network.
+func (c *canal) outside(f spec.Family) string {
+	return spec.PerFamily[string]{IPv4: "192.0.2.99", IPv6: "2001:db8::99"}.Get(f)
 }
 
 // pinging is a ping that goes on.
@@ -382,11 +205,16 @@ func TestMigrateFromCanal(t *testing.T) {
 
 	c.expect("under canal", ways{"web db 5432": true, "far db 5432": true, "web db 7000": false, "far db 7000": false, "web far 7000": true})
 	streams := func() []pinging {
-		return []pinging{c.ping("web", "10.244.2.5"), c.ping("far", "10.244.1.5"), c.ping("web", "192.0.2.99")}
+		var list []pinging
+		for _, f := range spec.Families {
+			web, far := c.pods["web"].addrs.Get(f).String(), c.pods["far"].addrs.Get(f).String()
+			list = append(list, c.ping("web", far), c.ping("far", web), c.ping("web", c.outside(f)))
+		}
+		return list
 	}
 	running := streams()
 	c.sh("n1", "iptables-nft -A FORWARD -s 198.51.100.77 -j ACCEPT; iptables-nft -N MINE; iptables-nft -A FORWARD -j MINE")
-	if m, text := c.check(0, c.file); len(m.Remains.Rules) != 5 || !strings.Contains(text, "chains cali-* in table ip filter, which enforces Felix's policies") {
+	if m, text := c.check(0, c.file); len(m.Remains.Rules) != 10 || !strings.Contains(text, "chains cali-* in table ip filter, which enforces Felix's policies") {
 		t.Errorf("remains are %+v\n%s", m.Remains.Rules, text)
 	}
 	// Without a daemon nobody knows what is in the cluster, but the network is known.
@@ -414,7 +242,7 @@ func TestMigrateFromCanal(t *testing.T) {
 	}
 	for _, node := range []string{"n1", "n2"} {
 		c.on(node, "migrate", "clean", "--auto-approve")
-		left := c.sh(node, "iptables-nft-save; nft list tables")
+		left := c.sh(node, "iptables-nft-save; ip6tables-nft-save; nft list tables")
 		if strings.Contains(left, "cali") || strings.Contains(left, "FLANNEL") {
 			t.Errorf("on %s there is left\n%s", node, left)
 		}
@@ -425,12 +253,14 @@ func TestMigrateFromCanal(t *testing.T) {
 	}
 	c.expect("without Felix", routed)
 	// A host endpoint of all interfaces is not about what leads to pods.
-	c.in("web", "ping -c 1 -W 5 192.0.2.11")
-	if out, err := c.lab.Host("outside").Command(t.Context(), "ping", "-c", "1", "-W", "1", "192.0.2.11").CombinedOutput(); err == nil {
-		t.Errorf("n1 is open to the outside:\n%s", out)
+	for _, n1 := range []string{"192.0.2.11", "2001:db8::11"} {
+		c.in("web", "ping -c 1 -W 5 "+n1)
+		if out, err := c.lab.Host("outside").Command(t.Context(), "ping", "-c", "1", "-W", "1", n1).CombinedOutput(); err == nil {
+			t.Errorf("n1 is open to the outside:\n%s", out)
+		}
 	}
 
-	c.pod("new", "n1", "10.244.1.20", (*canal).bridged)
+	c.pod("new", "n1", 20, (*canal).bridged)
 	c.expect("with a pod on the bridge", ways{
 		"new web 7000": true, "new far 7000": true, "new db 5432": false, "new db 7000": false,
 		"db new 7000": true, "db new 5432": false, "web new 7000": false, "far new 7000": false,
@@ -444,11 +274,21 @@ func TestMigrateFromCanal(t *testing.T) {
 // its own, one of the outside, and a routed pod's by the bridge.
 func (c *canal) forge() {
 	c.t.Helper()
-	for _, lie := range [][2]string{{"web", "10.244.1.6"}, {"web", "198.51.100.7"}, {"web", "10.244.7.7"}, {"new", "10.244.1.5"}} {
+	for _, lie := range [][2]string{
+		{"web", "10.244.1.6"}, {"web", "198.51.100.7"}, {"web", "10.244.7.7"}, {"new", "10.244.1.5"},
+		{"web", "fd00:10:244:1::6"}, {"web", "2001:db8:99::7"}, {"web", "fd00:10:244:7::7"}, {"new", "fd00:10:244:1::5"},
+	} {
 		before := c.counted("guard_interface")
+		f := spec.FamilyOf(netip.MustParseAddr(lie[1]))
+		// An IPv6 address is tentative for a moment otherwise.
+		at := spec.PerFamily[string]{IPv4: "dev lo", IPv6: "dev lo nodad"}.Get(f)
 		// Nobody answers, of course.
-		c.in(lie[0], fmt.Sprintf("ip addr add %[1]s/32 dev lo; ping -c 1 -W 0.1 -I %[1]s 10.244.2.5 || true; ip addr del %[1]s/32 dev lo", lie[1]))
-		if after := c.counted("guard_interface"); after != before+1 {
+		c.in(lie[0], fmt.Sprintf("ip addr add %[1]s %[2]s; ping -c 1 -W 0.1 -I %[1]s %[3]s || true; ip addr del %[1]s dev lo", lie[1], at, c.pods["far"].addrs.Get(f)))
+		after := c.counted("guard_interface")
+		for begin := time.Now(); after == before && time.Since(begin) < 20*time.Second; after = c.counted("guard_interface") {
+			runtime.Gosched() // it waits for the neighbour whom it goes to
+		}
+		if after != before+1 {
 			c.t.Errorf("%s speaks as %s: %d packets were dropped, want 1", lie[0], lie[1], after-before)
 		}
 	}
@@ -484,10 +324,10 @@ func (c *canal) forget() {
 			}
 		}
 	}
-	await(`"calidb" "caliweb" 10.244.1.5 10.244.1.6`)
+	await(`"calidb" "caliweb" 10.244.1.5 10.244.1.6 fd00:10:244:1::5 fd00:10:244:1::6`)
 	c.attach()
 	c.sh("n1", "ip link del calidb")
-	await(`"caliweb" 10.244.1.5`)
+	await(`"caliweb" 10.244.1.5 fd00:10:244:1::5`)
 	c.sh("n1", "ip link del caliweb")
 	await("")
 	if !strings.Contains(c.sh("n1", "nft list chain inet polder guard_prerouting"), "pod address on a wrong interface") {
