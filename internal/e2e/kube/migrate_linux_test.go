@@ -1,10 +1,13 @@
 package kube
 
 import (
+	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,14 +21,19 @@ import (
 	"github.com/poldernet/polder/spec"
 )
 
+var allRules = flag.Bool("migration.all", false, "have TestMigration take over each fabric with either kind of flanneld's rules")
+
 var (
 	ipv4 = []spec.Family{spec.IPv4}
+	ipv6 = []spec.Family{spec.IPv6}
 	dual = []spec.Family{spec.IPv4, spec.IPv6}
 )
 
-// fabrics are what flannel makes and polder takes over.
+// fabrics are what flannel makes and polder takes over, each with the kind of rules
+// that it is tested with where not all are.
 var fabrics = map[string]fabric{
 	"vxlan":               {backend: `backend "vxlan" {}`, rules: peers.IPTables, families: ipv4, shown: true},
+	"vxlan ipv6":          {backend: `backend "vxlan" {}`, rules: peers.NFTables, families: ipv6},
 	"vxlan dual":          {backend: `backend "vxlan" {}`, rules: peers.NFTables, families: dual},
 	"direct routing dual": {backend: "backend \"vxlan\" {\n    direct_routing = true\n  }", rules: peers.IPTables, families: dual},
 	"host-gw dual":        {backend: `backend "host-gw" {}`, rules: peers.NFTables, families: dual, oneLink: true},
@@ -36,49 +44,59 @@ var fabrics = map[string]fabric{
 // one packet is lost. Nodes and pods that come in between are reached, on either
 // kind.
 func TestMigration(t *testing.T) {
-	for name, f := range fabrics {
-		t.Run(name, func(t *testing.T) {
-			h := underFlannel(t, f)
-			h.measure()
-			h.meter.during("nothing happens")
-			h.toPolder(1)
-			h.come(1, "p13", h.polderList(1))
-			h.come(1, "p14", h.flannelList(1)) // the list of before may still be there
-			h.come(2, "p23", h.flannelList(2))
-			// A node that joins with flanneld hears of polder's, and is heard there.
-			h.meter.during("n4 joins with flanneld")
-			h.join(4)
-			h.flannel.Start("n4")
-			h.flannel.Await()
-			h.awaitRoutes(1, 4)
-			h.come(4, "p41", h.flannelList(4))
-			h.toPolder(2)
-			h.meter.during("n5 joins with polder")
-			h.join(5)
-			h.start(5)
-			h.flannel.Await()
-			for _, peer := range []int{1, 2} {
-				h.awaitRoutes(peer, 5)
+	for _, name := range slices.Sorted(maps.Keys(fabrics)) {
+		for _, rules := range []peers.Rules{peers.IPTables, peers.NFTables} {
+			f := fabrics[name]
+			if f.rules != rules && !*allRules {
+				continue
 			}
-			h.come(5, "p51", h.polderList(5))
-			h.toPolder(3)
-			h.toPolder(4)
-			for i := 1; i <= hybridNodes; i++ {
-				h.toFlannel(i)
-			}
-			h.flannel.Await()
-			for _, p := range h.pods {
-				h.dials(p)
-			}
-			h.meter.expectNothingLost()
-			// What polder left flanneld can take away, as what it made itself.
-			h.flannel.Stop("n5")
-			if err := h.api.Client.CoreV1().Nodes().Delete(t.Context(), "n5", metav1.DeleteOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			h.flannel.Await()
-		})
+			f.rules = rules
+			t.Run(fmt.Sprintf("%s, %s", name, rules), func(t *testing.T) { migrate(t, f) })
+		}
 	}
+}
+
+func migrate(t *testing.T, f fabric) {
+	t.Helper()
+	h := underFlannel(t, f)
+	h.measure()
+	h.meter.during("nothing happens")
+	h.toPolder(1)
+	h.come(1, "p13", h.polderList(1))
+	h.come(1, "p14", h.flannelList(1)) // the list of before may still be there
+	h.come(2, "p23", h.flannelList(2))
+	// A node that joins with flanneld hears of polder's, and is heard there.
+	h.meter.during("n4 joins with flanneld")
+	h.join(4)
+	h.flannel.Start("n4")
+	h.flannel.Await()
+	h.awaitRoutes(1, 4)
+	h.come(4, "p41", h.flannelList(4))
+	h.toPolder(2)
+	h.meter.during("n5 joins with polder")
+	h.join(5)
+	h.start(5)
+	h.flannel.Await()
+	for _, peer := range []int{1, 2} {
+		h.awaitRoutes(peer, 5)
+	}
+	h.come(5, "p51", h.polderList(5))
+	h.toPolder(3)
+	h.toPolder(4)
+	for i := 1; i <= hybridNodes; i++ {
+		h.toFlannel(i)
+	}
+	h.flannel.Await()
+	for _, p := range h.pods {
+		h.dials(p)
+	}
+	h.meter.expectNothingLost()
+	// What polder left flanneld can take away, as what it made itself.
+	h.flannel.Stop("n5")
+	if err := h.api.Client.CoreV1().Nodes().Delete(t.Context(), "n5", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.flannel.Await()
 }
 
 // come makes a pod, which must reach all others and be reached by them at once.
@@ -103,7 +121,7 @@ func (h *hybrid) toPolder(i int) {
 	h.Helper()
 	node := nodeName(i)
 	h.meter.during("%s goes to polder", node)
-	if strings.Contains(h.backend, "vxlan") && len(h.families) > 1 {
+	if strings.Contains(h.backend, "vxlan") && slices.Contains(h.families, spec.IPv6) {
 		h.sh(node, "ip link set dev cni0 mtu 1430")
 	}
 	before := h.sh(node, vteps)
