@@ -119,6 +119,7 @@ func TestPrivileges(t *testing.T) {
 			privileges(t, the[*appsv1.DaemonSet](t, render(t, variant)).Spec.Template.Spec, want)
 		})
 	}
+	t.Run("check", func(t *testing.T) { privileges(t, check(t, "n1").Spec, map[string]string{"polder": "[NET_ADMIN]"}) })
 }
 
 func privileges(t *testing.T, pod corev1.PodSpec, want map[string]string) {

@@ -2,6 +2,9 @@ package deploy
 
 import (
 	"encoding/json"
+	"os/exec"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +57,30 @@ func TestOneOfBoth(t *testing.T) {
 		if got := polder.Matches(test.node); got != test.polder {
 			t.Errorf("polder runs on %v: %t", test.node, got)
 		}
+	}
+}
+
+// check is the pod that says what a switch of a node would do, as the page has it made.
+func check(t *testing.T, node string) *corev1.Pod {
+	t.Helper()
+	const edit = `sed 's,NODE,n1,; s,image: polder,image: registry.example.net/polder:v1,'`
+	if !strings.Contains(file(t, "../docs/flannel.md"), edit) {
+		t.Errorf("the page does not say %s", edit)
+	}
+	sed := exec.CommandContext(t.Context(), "sh", "-c", strings.Replace(edit, "n1", node, 1)+" kubernetes/migrate/check.yaml")
+	return the[*corev1.Pod](t, decode(t, output(t, sed)))
+}
+
+// TestCheck: the check runs on its node, with the account, the spec and the network
+// that the daemon there will have.
+func TestCheck(t *testing.T) {
+	p, d := check(t, "n7").Spec, the[*appsv1.DaemonSet](t, decode(t, file(t, "kubernetes/base/daemonset.yaml"))).Spec.Template.Spec
+	if p.NodeName != "n7" || !slices.Contains(p.Containers[0].Args, "--node=n7") || p.Containers[0].Image != "registry.example.net/polder:v1" {
+		t.Errorf("it runs on %q, with %q of %s", p.NodeName, p.Containers[0].Args, p.Containers[0].Image)
+	}
+	if p.ServiceAccountName != d.ServiceAccountName || !*p.AutomountServiceAccountToken || !reflect.DeepEqual(p.SecurityContext, d.SecurityContext) ||
+		!reflect.DeepEqual(p.Containers[0].VolumeMounts[0], d.Containers[0].VolumeMounts[0]) || !reflect.DeepEqual(p.Volumes[0], d.Volumes[0]) {
+		t.Errorf("it is another one than the daemon: %+v", p)
 	}
 }
 

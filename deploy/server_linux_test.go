@@ -96,13 +96,13 @@ func pod(d *appsv1.DaemonSet, node string) *corev1.Pod {
 	return p
 }
 
-// TestDryRun has an API server judge all objects, and a pod of the DaemonSet, which
-// its admission plugins for priorities and for what pods may have a say in.
+// TestDryRun has an API server judge all objects, and the pods of the DaemonSet and of
+// the check, which its admission plugins for priorities and for what pods may have a say in.
 func TestDryRun(t *testing.T) {
 	s := start(t)
 	for i, variant := range variants {
 		objects := render(t, variant)
-		for _, o := range append(objects, pod(the[*appsv1.DaemonSet](t, objects), "n1")) {
+		for _, o := range append(objects, pod(the[*appsv1.DaemonSet](t, objects), "n1"), check(t, "n1")) {
 			// What is in a namespace is refused until there is that.
 			_, first := o.(*corev1.Namespace)
 			if first && i == 0 {

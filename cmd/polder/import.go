@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/internal/flannel"
+	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -30,7 +32,7 @@ func newImportCommand(a *app) *cobra.Command {
 
 func newImportFlannelCommand(a *app) *cobra.Command {
 	var output, cluster string
-	var live bool
+	var live, kubernetes bool
 	cmd := &cobra.Command{
 		Use:   "flannel [FILE]",
 		Short: "Write the spec of a network of flannel's",
@@ -38,9 +40,11 @@ func newImportFlannelCommand(a *app) *cobra.Command {
 is a net-conf.json, which is also what flannel keeps in etcd, or a
 kube-flannel.yml; "-" is standard input. Without it, or with --live, this node is
 looked at: /run/flannel/subnet.env, and flannel's devices and routes. Then the
-spec has blocks for this node and for those that it knows. Of a kube-flannel.yml
-with --kube-subnet-mgr, nodes are those of Kubernetes, which polder shares with
-flannel.
+spec has blocks for this node and for those that it knows.
+
+Where flannel has its nodes from Kubernetes, the spec has none, and polder shares
+them with flannel. That is so of a kube-flannel.yml with --kube-subnet-mgr, and on a
+node where flanneld runs with that option, or k3s, or as --kubernetes says.
 
 What polder has not, or has otherwise, stands in the spec as a comment that begins
 with "dropped". What flannel itself would refuse, or no spec can say, is an error.
@@ -53,10 +57,24 @@ Nothing on the node is changed.`,
 			if live && len(args) > 0 {
 				return usageError{errors.New("--live is about this node, and not about a file"), cmd.CommandPath()}
 			}
+			if cmd.Flags().Changed("kubernetes") && len(args) > 0 {
+				return usageError{errors.New("--kubernetes is about this node: a file says itself where nodes are"), cmd.CommandPath()}
+			}
 			if !clusterName.MatchString(cluster) {
 				return usageError{fmt.Errorf("--cluster %q: at most 63 of a-z, 0-9 and - are wanted, with no - at either end", cluster), cmd.CommandPath()}
 			}
-			text, err := a.importFlannel(cmd, args, cluster)
+			var text []byte
+			var err error
+			if len(args) > 0 {
+				text, err = a.importFile(args[0], cluster)
+			} else {
+				if !cmd.Flags().Changed("kubernetes") {
+					if kubernetes, err = remains.InKubernetes(); err != nil {
+						return fmt.Errorf("looking for flanneld: %w", err)
+					}
+				}
+				text, err = a.importNode(cmd.Context(), cluster, kubernetes)
+			}
 			if err != nil {
 				return err
 			}
@@ -76,44 +94,48 @@ Nothing on the node is changed.`,
 	flags.StringVarP(&output, "output", "o", "", "write to a new `FILE`")
 	flags.StringVar(&cluster, "cluster", "flannel", "`NAME` of the cluster")
 	flags.BoolVar(&live, "live", false, "look at this node, as without FILE")
+	flags.BoolVar(&kubernetes, "kubernetes", false, "nodes are those of Kubernetes (default as the flanneld that runs here says)")
 	return cmd
 }
 
 // clusterName is what a spec takes (RFC 1123, a label).
 var clusterName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-// importFlannel writes the spec of a file, or of this node. What is wrong with
-// it has been printed.
-func (a *app) importFlannel(cmd *cobra.Command, args []string, cluster string) ([]byte, error) {
-	var name string
-	var source, text []byte
-	var diags hcl.Diagnostics
-	if len(args) == 0 {
-		self, err := a.nodeName()
-		if err != nil {
-			return nil, err
-		}
-		node, err := flannel.ReadNode(cmd.Context(), self)
-		if err != nil {
-			return nil, fmt.Errorf("importing from this node: %w", err)
-		}
-		name, source = flannel.EnvFile, node.Env
-		text, diags = node.Import(cluster)
-	} else {
-		var err error
-		if name, source, err = a.readFile(args[0]); err != nil {
-			return nil, fmt.Errorf("importing: %w", err)
-		}
-		text, diags = flannel.Import(name, source, cluster)
+// importFile writes the spec of a file.
+func (a *app) importFile(path, cluster string) ([]byte, error) {
+	name, source, err := a.readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("importing: %w", err)
 	}
-	files := map[string]*hcl.File{name: {Bytes: source}}
-	if err := spec.WriteDiagnostics(a.err, files, diags, a.color(a.err), a.wrapWidth()); err != nil {
+	text, diags := flannel.Import(name, source, cluster)
+	return text, a.printImport(name, source, diags)
+}
+
+// importNode writes the spec of this node.
+func (a *app) importNode(ctx context.Context, cluster string, kubernetes bool) ([]byte, error) {
+	self, err := a.nodeName()
+	if err != nil {
 		return nil, err
 	}
-	if diags.HasErrors() {
-		return nil, exitError
+	node, err := flannel.ReadNode(ctx, self)
+	if err != nil {
+		return nil, fmt.Errorf("importing from this node: %w", err)
 	}
-	return text, nil
+	node.Kubernetes = kubernetes
+	text, diags := node.Import(cluster)
+	return text, a.printImport(flannel.EnvFile, node.Env, diags)
+}
+
+// printImport prints what is wrong with what was imported.
+func (a *app) printImport(name string, source []byte, diags hcl.Diagnostics) error {
+	files := map[string]*hcl.File{name: {Bytes: source}}
+	if err := spec.WriteDiagnostics(a.err, files, diags, a.color(a.err), a.wrapWidth()); err != nil {
+		return err
+	}
+	if diags.HasErrors() {
+		return exitError
+	}
+	return nil
 }
 
 // readFile reads a file, or standard input where it is named "-".

@@ -6,10 +6,12 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	kubeyaml "sigs.k8s.io/yaml"
 )
 
-// The containers of the DaemonSet run commands and flags that there are.
+// The containers of the DaemonSet, and of the check, run commands and flags that there
+// are.
 func TestManifestsRunPolder(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/kubernetes/base/daemonset.yaml")
 	if err != nil {
@@ -19,8 +21,15 @@ func TestManifestsRunPolder(t *testing.T) {
 	if err := kubeyaml.UnmarshalStrict(text, &d); err != nil {
 		t.Fatal(err)
 	}
-	containers := slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers)
-	if len(containers) != 2 {
+	if text, err = os.ReadFile("../../deploy/kubernetes/migrate/check.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	var check corev1.Pod
+	if err := kubeyaml.UnmarshalStrict(text, &check); err != nil {
+		t.Fatal(err)
+	}
+	containers := slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers, check.Spec.Containers)
+	if len(containers) != 3 {
 		t.Errorf("there are %d containers", len(containers))
 	}
 	for _, c := range containers {

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
-	"io"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 
 	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
+	"github.com/poldernet/polder/internal/cluster"
 	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 func newMigrateCommand(a *app) *cobra.Command {
@@ -27,6 +33,7 @@ func newMigrateCommand(a *app) *cobra.Command {
 
 func newMigrateCheckCommand(a *app) *cobra.Command {
 	var asJSON, verbose bool
+	var kubeconfig string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what switching this node from flannel to polder would do",
@@ -35,13 +42,15 @@ traffic: what is adopted as it is, what is added beside it, what would be change
 or lost, and what stays of flannel's and of Felix's, which polder migrate clean
 removes. They may run on meanwhile. Nothing is written.
 
-Where the spec has a block kubernetes and no daemon runs yet, the check is about the
-network of the files alone.
+Where the spec has a block kubernetes and no daemon runs yet, the check asks the
+cluster for its nodes and is about the network alone. Without credentials, it is about
+the nodes of the files.
 
 The exit status is 0 when the switch changes and loses nothing, 2 when it would,
 and 1 on errors and when something is in the way, as that of plan.`,
 		Example: `  polder migrate check
   polder migrate check --spec edge.hcl --node n1
+  polder migrate check --kubeconfig /etc/kubernetes/admin.conf
   polder migrate check --json | jq .verdict`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -49,7 +58,13 @@ and 1 on errors and when something is in the way, as that of plan.`,
 			if err != nil {
 				return err
 			}
-			planner, err := a.checker(cmd, options)
+			var warnings []string
+			if options.Spec.Kubernetes != nil {
+				if warnings, err = a.ask(cmd.Context(), &options, kubeconfig); err != nil {
+					return err
+				}
+			}
+			planner, err := a.planner(cmd, options)
 			if err != nil {
 				return err
 			}
@@ -58,6 +73,7 @@ and 1 on errors and when something is in the way, as that of plan.`,
 			if err != nil {
 				return a.printSpecError(err)
 			}
+			plan.Warnings = append(plan.Warnings, warnings...)
 			left, err := remains.Look(cmd.Context(), options.Spec)
 			if err != nil {
 				return err
@@ -79,29 +95,45 @@ and 1 on errors and when something is in the way, as that of plan.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&asJSON, "json", false, "print the check as one line of JSON")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show every change of long lists")
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "`FILE` of credentials for the cluster, instead of the one that the spec names")
 	return cmd
 }
 
-// checker is the planner of a check. It comes before the daemon, most often, which
-// alone knows what there is in a cluster: what the files say of the network is planned
-// without it.
-func (a *app) checker(cmd *cobra.Command, o reconcile.Options) (interface {
-	planner
-	io.Closer
-}, error) {
-	if o.Spec.Kubernetes != nil {
-		client, _, err := control.Dial(cmd.Context(), a.stateDir)
-		if err == nil {
-			err = client.Close()
-		} else if errors.Is(err, control.ErrNone) {
-			a.leavesOut(o.Spec)
-			files := *o.Spec
-			files.Kubernetes = nil
-			o.Spec, err = &files, nil
+// ask completes the options of a check. It comes before the daemon, most often, which
+// alone knows the pods and policies of a cluster: without it, the network is planned
+// for the nodes of the files and of the cluster. Of those that have no part in it the
+// warnings tell.
+func (a *app) ask(ctx context.Context, o *reconcile.Options, kubeconfig string) (warnings []string, err error) {
+	client, _, err := control.Dial(ctx, a.stateDir)
+	if err == nil {
+		return nil, client.Close()
+	}
+	if !errors.Is(err, control.ErrNone) {
+		return nil, err
+	}
+	named := *o.Spec.Kubernetes
+	named.Kubeconfig = cmp.Or(kubeconfig, named.Kubeconfig)
+	alone := *o.Spec
+	alone.Kubernetes = nil
+	candidates, err := cluster.Nodes(ctx, &named)
+	switch {
+	case errors.Is(err, rest.ErrNotInCluster) && o.Spec.Node(o.Node) == nil:
+		return nil, fmt.Errorf("node %q is not in the spec, and the cluster cannot be asked: --kubeconfig names credentials", o.Node)
+	case errors.Is(err, rest.ErrNotInCluster):
+		a.leavesOut(o.Spec)
+	case err != nil:
+		return nil, fmt.Errorf("asking the cluster for its nodes: %w", err)
+	default:
+		fmt.Fprintln(a.err, "Of the files and of the cluster's nodes only: its pods and policies are left out.")
+		var out []spec.LeftOut
+		alone.Nodes, out = o.Spec.Join(candidates, o.Node)
+		for _, l := range out {
+			warnings = append(warnings, "left out of the pod network: "+l.String())
 		}
-		if err != nil {
-			return nil, err
+		if alone.Node(o.Node) == nil {
+			return nil, fmt.Errorf("node %q has no part in the pod network; %s", o.Node, cmp.Or(strings.Join(warnings, "; "), "it is not in the cluster"))
 		}
 	}
-	return a.planner(cmd, o)
+	o.Spec = &alone
+	return warnings, nil
 }

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -27,6 +29,40 @@ func Credentials(k *spec.Kubernetes) (*rest.Config, error) {
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: k.Kubeconfig},
 		&clientcmd.ConfigOverrides{CurrentContext: k.Context}).ClientConfig()
 }
+
+// Nodes asks once which nodes there are. Whoever runs in no pod and has no kubeconfig
+// gets rest.ErrNotInCluster.
+func Nodes(ctx context.Context, k *spec.Kubernetes) ([]spec.Candidate, error) {
+	config, err := Credentials(k)
+	if err != nil {
+		return nil, err
+	}
+	core, err := client(config, corev1.SchemeGroupVersion)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodesTimeout)
+	defer cancel()
+	var list []spec.Candidate
+	for o := (metav1.ListOptions{Limit: nodesAtOnce}); ; {
+		var page corev1.NodeList
+		if err := core.Get().Resource("nodes").VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&page); err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			list = append(list, candidateOf(&page.Items[i]))
+		}
+		if o.Continue = page.Continue; o.Continue == "" {
+			return list, nil
+		}
+	}
+}
+
+// How many nodes are asked for at once, and for how long somebody waits for all.
+const (
+	nodesAtOnce  = 500
+	nodesTimeout = 30 * time.Second
+)
 
 // client asks for the objects of one group.
 func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {

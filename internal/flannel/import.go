@@ -77,15 +77,25 @@ func (f deployment) draft(name, cluster string) *draft {
 
 // draftKubernetes takes the nodes from where flannel has them.
 func (f deployment) draftKubernetes(d *draft) {
-	d.kubernetes.add("Nodes are those of the API server, each with the subnets in its podCIDRs. Without a kubeconfig here, the daemon runs in a pod: see docs/kubernetes-deploy.md.")
+	d.inCluster()
 	switch _, other := otherBackends[f.backend.typ]; {
 	case other: // of which polder has not the words
 	case f.options != nil && f.options.annotations != "":
 		d.network.add("Without compat = \"flannel\" nodes of polder's and of flannel's do not reach each other.")
 	default:
-		d.compat = spec.CompatFlannel
-		d.network.add("With compat, nodes that run polder and nodes that run flannel find each other by flannel's annotations.")
+		d.share()
 	}
+}
+
+// inCluster has the nodes be those of Kubernetes.
+func (d *draft) inCluster() {
+	d.kubernetes.add("Nodes are those of the API server, each with the subnets in its podCIDRs. Without a kubeconfig here, the daemon runs in a pod: see docs/kubernetes-deploy.md.")
+}
+
+// share has them speak flannel's words.
+func (d *draft) share() {
+	d.compat = spec.CompatFlannel
+	d.network.add("With compat, nodes that run polder and nodes that run flannel find each other by flannel's annotations.")
 }
 
 func (f deployment) podNetwork(d *draft) {
@@ -137,7 +147,7 @@ func (f deployment) draftBackend(d *draft) {
 	if b.mtu != 0 {
 		d.mtu = b.mtu - vxlanOverhead
 		d.network.add("flannel's MTU %d is that of the underlay; this one is that of pods, %d bytes less.", b.mtu, vxlanOverhead)
-	} else if f.enabled.IPv4 && f.enabled.IPv6 {
+	} else if f.enabled.IPv6 {
 		d.network.add("flannel gives pods 50 bytes less than the underlay has, and VXLAN over IPv6 takes 70. `polder migrate check` says which MTU the bridge has to get.")
 	}
 	if b.gbp {

@@ -21,7 +21,10 @@ import (
 
 // Node is a node as flannel has made it.
 type Node struct {
-	Name  string
+	Name string
+	// Kubernetes says that flannel has its nodes from there.
+	Kubernetes bool
+
 	Env   []byte // what is in EnvFile
 	Links map[string]overlay.HostLink
 	State overlay.State // of flannel's VTEPs, and the routes to pods
@@ -97,7 +100,8 @@ type nodeReader struct {
 }
 
 // Import writes the spec of a cluster with that name as the node shows it: its
-// own block, and one for each node that it has a route to.
+// own block, and one for each node that it has a route to, unless Kubernetes tells
+// of nodes.
 func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	r := nodeReader{Node: n, document: &document{name: EnvFile, text: n.Env}}
 	r.env = r.document.env()
@@ -106,7 +110,6 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 	}
 	r.out.cluster = cluster
 	r.out.header.add("flannel's network, as node %s shows it. Comments that begin with \"dropped\" tell what polder has not, or has otherwise.", quoted(n.Name))
-	r.out.header.add("Where flannel has its nodes from Kubernetes, this is for `polder migrate check`. The daemons there have `kubernetes {}` in the place of node blocks and, in `network`, compat = \"flannel\", as `polder import flannel` writes it from kube-flannel.yml.")
 	for _, f := range spec.Families {
 		if subnet := r.subnet.Get(f); subnet.IsValid() {
 			r.out.cidrs = append(r.out.cidrs, r.network.Get(f).String())
@@ -115,17 +118,32 @@ func (n *Node) Import(cluster string) ([]byte, hcl.Diagnostics) {
 			r.findPeers(f, subnet)
 		}
 	}
-	r.out.network.add("SubnetMin and SubnetMax are not to be seen on a node: copy them from net-conf.json, where they are in it.")
-	r.draftBackend()
+	ours := r.draftBackend()
+	if n.Kubernetes {
+		r.draftKubernetes(ours)
+	} else {
+		r.out.header.add("Where flannel has its nodes from Kubernetes, `polder import flannel --kubernetes` writes a spec without them.")
+		r.out.network.add("SubnetMin and SubnetMax are not to be seen on a node: copy them from net-conf.json, where they are in it.")
+		r.ownNode()
+		r.otherNodes()
+	}
 	r.draftBridge()
 	if r.masquerade {
 		r.out.masquerade = &spec.Masquerade{RandomFully: true}
 	} else {
 		r.out.natWhy.add("flannel runs without --ip-masq: pods reach the outside with their own addresses.")
 	}
-	r.ownNode()
-	r.otherNodes()
 	return r.finish(&r.out)
+}
+
+// draftKubernetes leaves to the cluster what it tells of. With a backend that polder
+// has not, too, there is nothing to share.
+func (r *nodeReader) draftKubernetes(ours bool) {
+	r.out.inCluster()
+	r.out.lens, r.out.backend.Device = spec.PerFamily[int]{}, spec.PerFamily[string]{}
+	if ours {
+		r.out.share()
+	}
 }
 
 // findVTEP finds the device that has the base of the node's subnet.
@@ -169,14 +187,15 @@ func (r *nodeReader) findPeers(f spec.Family, own netip.Prefix) {
 // otherDevices are what flannel makes with backends that polder has not.
 var otherDevices = map[string]string{"flannel-wg": "wireguard", "flannel-wg-v6": "wireguard", "flannel.ipip": "ipip", "flannel0": "udp"}
 
-func (r *nodeReader) draftBackend() {
+// draftBackend says whether it is one that polder has, too.
+func (r *nodeReader) draftBackend() (ours bool) {
 	for _, name := range slices.Sorted(maps.Keys(otherDevices)) {
 		if _, there := r.Links[name]; !there {
 			continue
 		}
 		typ := otherDevices[name]
 		deployment{config: config{backend: backend{typ: typ}}}.draftBackend(&r.out)
-		return
+		return false
 	}
 	r.out.backend = spec.Backend{Type: spec.HostGW}
 	direct := false
@@ -206,6 +225,7 @@ func (r *nodeReader) draftBackend() {
 	default:
 		r.out.backendWhy.add("No route here leads to a node without encapsulation. Where net-conf.json has DirectRouting, add direct_routing = true.")
 	}
+	return true
 }
 
 // draftMTU notes an MTU that is not what the underlay leaves.

@@ -68,7 +68,7 @@ func TestImportNode(t *testing.T) {
 		t.Errorf("the network is %+v", s.Network)
 	}
 	own, other := s.Node("n1"), s.Node("node-192-0-3-12")
-	if !strings.Contains(strings.ReplaceAll(text, "\n# ", " "), "as `polder import flannel` writes it from kube-flannel.yml") {
+	if !strings.Contains(strings.ReplaceAll(text, "\n# ", " "), "`polder import flannel --kubernetes` writes a spec without them") {
 		t.Errorf("nothing is said of Kubernetes in\n%s", text)
 	}
 	if own == nil || other == nil || len(s.Nodes) != 2 {
@@ -117,6 +117,43 @@ func TestImportNodeWithMore(t *testing.T) {
 				t.Errorf("no %q, or not %s, in\n%s", test.comment, test.backend, text)
 			}
 		})
+	}
+}
+
+// Where Kubernetes tells of nodes, the spec has none, nor what only they are about.
+func TestImportNodeInKubernetes(t *testing.T) {
+	n := vxlanNode()
+	n.Kubernetes = true
+	text, s := imported(t, n)
+	if s.Kubernetes == nil || s.Network.Compat != spec.CompatFlannel || len(s.Nodes) != 0 || s.Network.Backend.Device.IPv4 != "flannel.1" {
+		t.Errorf("got %+v of\n%s", s.Network, text)
+	}
+	for _, idle := range []string{"subnet_len", "SubnetMin", "device", "--kubernetes"} {
+		if strings.Contains(text, idle) {
+			t.Errorf("%s is of no use in\n%s", idle, text)
+		}
+	}
+	delete(n.Links, "flannel.1")
+	n.Links["flannel-wg"] = link("flannel-wg", "wireguard", 1420, "10.244.1.0/32")
+	if text, s = imported(t, n); s.Kubernetes == nil || s.Network.Compat != "" {
+		t.Errorf("nobody shares WireGuard with polder, in\n%s", text)
+	}
+}
+
+func TestOfKubernetes(t *testing.T) {
+	for arguments, want := range map[string]bool{
+		"/opt/bin/flanneld --ip-masq --kube-subnet-mgr":        true,
+		"flanneld -kube-subnet-mgr -iface eth0":                true,
+		"flanneld -kube-subnet-mgr=t":                          true,
+		"flanneld --kube-subnet-mgr=false":                     false,
+		"flanneld --kube-subnet-mgr --kube-subnet-mgr=false":   false,
+		"flanneld --ip-masq --etcd-endpoints=http://192.0.2.9": false,
+		"flanneld --net-config-path kube-subnet-mgr":           false,
+		"": false,
+	} {
+		if got := OfKubernetes(strings.Fields(arguments)); got != want {
+			t.Errorf("%q: %t", arguments, got)
+		}
 	}
 }
 

@@ -71,6 +71,18 @@ var (
 	}
 )
 
+// OfKubernetes says whether flanneld with such arguments has its nodes from Kubernetes.
+func OfKubernetes(args []string) (of bool) {
+	for _, arg := range args {
+		name, text, has := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+		if strings.HasPrefix(arg, "-") && name == "kube-subnet-mgr" {
+			on, err := strconv.ParseBool(text)
+			of = !has || err == nil && on
+		}
+	}
+	return of
+}
+
 // node is the place of a YAML scalar, or of where something longer begins.
 func (d *document) node(n *yaml.Node) hcl.Range {
 	from := d.start(n)

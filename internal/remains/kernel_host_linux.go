@@ -43,7 +43,12 @@ func processes() ([]Process, error) {
 		if err != nil {
 			continue
 		}
-		found = append(found, Process{of, pid, name, remedy})
+		p := Process{Of: of, PID: pid, Program: name, Remedy: remedy}
+		if of == Flannel {
+			line, err := os.ReadFile(dir + "/cmdline")
+			p.kubernetes = err == nil && ofKubernetes(name, strings.Split(string(line), "\x00"))
+		}
+		found = append(found, p)
 	}
 	return found, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/poldernet/polder/internal/flannel"
 	"github.com/poldernet/polder/nft"
 )
 
@@ -23,6 +24,21 @@ type Process struct {
 	PID     int     `json:"pid"`
 	Program string  `json:"program"` // "flanneld", "k3s-server"
 	Remedy  string  `json:"remedy"`
+
+	// kubernetes says that it has its nodes from there.
+	kubernetes bool
+}
+
+// InKubernetes says that flannel runs here, and has its nodes from Kubernetes.
+func InKubernetes() (bool, error) {
+	list, err := processes()
+	return slices.ContainsFunc(list, func(p Process) bool { return p.kubernetes }), err
+}
+
+// ofKubernetes says that of a program of flannel's, by its command line. k3s is
+// Kubernetes.
+func ofKubernetes(name string, args []string) bool {
+	return strings.HasPrefix(name, "k3s") || flannel.OfKubernetes(args)
 }
 
 // runs tells what a process is by its name, and how to end it. k3s has flannel in

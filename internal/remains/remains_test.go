@@ -100,6 +100,12 @@ func TestWhatRuns(t *testing.T) {
 	}
 }
 
+func TestOfKubernetes(t *testing.T) {
+	if !ofKubernetes("flanneld", []string{"flanneld", "--kube-subnet-mgr"}) || ofKubernetes("flanneld", []string{"flanneld"}) || !ofKubernetes("k3s-agent", nil) {
+		t.Error("where flannel has its nodes from is not told by its command line")
+	}
+}
+
 // specOf is a spec with a network of two nodes.
 func specOf(backend spec.BackendType) *spec.Spec {
 	return &spec.Spec{

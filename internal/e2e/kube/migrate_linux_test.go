@@ -108,12 +108,16 @@ func (h *hybrid) come(i int, name string, cni *kubetest.CNI) {
 	h.measureWith(m, h.pods[:2])
 }
 
+// shared is the spec of the network that polder and flannel share.
+func (h *hybrid) shared() string {
+	return "cluster = \"e2e\"\nkubernetes {}\n" + h.networkBlock("  compat = \"flannel\"\n  bridge { hairpin_mode = true }\n")
+}
+
 // start has polder make the pod network on a node, and returns when that is in
 // sync.
 func (h *hybrid) start(i int) *process.Process {
 	h.Helper()
-	return h.run(i, "cluster = \"e2e\"\nkubernetes {}\n"+h.networkBlock("  compat = \"flannel\"\n  bridge { hairpin_mode = true }\n"),
-		"--cni-conf-dir", h.cniDir(i), "--cni-bin-dir", h.cniDir(i))
+	return h.run(i, h.shared(), "--cni-conf-dir", h.cniDir(i), "--cni-bin-dir", h.cniDir(i))
 }
 
 // toPolder has polder take a node over, as docs/flannel.md says.
@@ -140,20 +144,27 @@ func (h *hybrid) toPolder(i int) {
 	h.dials(h.podOf(i))
 }
 
-// expectClean looks, before a node is switched, at what that will do, by a spec
-// that is made from what flanneld left on it. flanneld runs on.
+// expectClean looks, before a node is switched, at what that will do: by the spec of
+// all nodes, and by the one that is made from what flanneld has made here, which says
+// the same. flanneld runs on.
 func (h *hybrid) expectClean(i int) {
 	h.Helper()
-	file := filepath.Join(h.TempDir(), "flannel.hcl")
-	if status, out := h.command(i, "import", "flannel", "--cluster", "e2e", "-o", file); status != 0 {
+	dir := h.TempDir()
+	ours, imported := filepath.Join(dir, "polder.hcl"), filepath.Join(dir, "flannel.hcl")
+	if err := os.WriteFile(ours, []byte(h.shared()), 0o600); err != nil {
+		h.Fatal(err)
+	}
+	if status, out := h.command(i, "import", "flannel", "--cluster", "e2e", "-o", imported); status != 0 {
 		h.Fatalf("importing on n%d: status %d\n%s", i, status, out)
 	}
-	status, out := h.command(i, "migrate", "check", "--spec", file)
-	if status != 0 || !strings.HasPrefix(out, "Clean.") {
-		h.Errorf("the check on n%d: status %d\n%s", i, status, out)
-	}
-	if h.shown && i == 1 {
-		h.shows("Clean.", out)
+	for _, file := range []string{imported, ours} {
+		status, out := h.command(i, "migrate", "check", "--spec", file, "--kubeconfig", h.api.Kubeconfig(h, h.api.Config(), apiServer))
+		if status != 0 || !strings.Contains(out, "left out.\nClean.") {
+			h.Errorf("the check on n%d by %s: status %d\n%s", i, file, status, out)
+		}
+		if h.shown && i == 1 {
+			h.shows("Of the files and", out)
+		}
 	}
 }
 

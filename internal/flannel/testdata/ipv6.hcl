@@ -4,6 +4,9 @@
 cluster = "edge"
 
 network {
+  # flannel gives pods 50 bytes less than the underlay has, and VXLAN over
+  # IPv6 takes 70. `polder migrate check` says which MTU the bridge has to
+  # get.
   pod_cidrs  = ["fd00:10:244::/48"]
   subnet_len = { ipv6 = 80 }
 
