@@ -35,13 +35,13 @@ var (
 const noBackend spec.BackendType = "none"
 
 // annotations are those that are of use here, of both families.
-func annotations() (keys []string) {
+var annotations = func() (keys []string) {
 	keys = []string{flannelManaged, flannelType}
 	for _, of := range []spec.PerFamily[string]{flannelData, flannelAddress, flannelOverwrite, flannelChosen, polderAddress, polderMAC} {
 		keys = append(keys, of.IPv4, of.IPv6)
 	}
 	return keys
-}
+}()
 
 // backendData is what flannel's backend vxlan publishes. Its fields have the names
 // that they have in Go, in this order.

@@ -66,14 +66,14 @@ const (
 
 // client asks for the objects of one group.
 func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {
-	codecs, err := kinds()
+	codecs, err := scheme()
 	if err != nil {
 		return nil, err
 	}
 	c = rest.CopyConfig(c)
 	// The typed clients of client-go know every kind of object that there is, which
 	// makes a program larger by half.
-	c.GroupVersion, c.NegotiatedSerializer = &gv, codecs.WithoutConversion()
+	c.GroupVersion, c.NegotiatedSerializer = &gv, sifting{codecs.WithoutConversion()}
 	c.ContentType, c.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	c.APIPath = "/apis"
 	if gv.Group == corev1.GroupName {
@@ -83,8 +83,8 @@ func client(c *rest.Config, gv schema.GroupVersion) (*rest.RESTClient, error) {
 	return rest.RESTClientFor(c)
 }
 
-// kinds are those that are of use here.
-func kinds() (codecs serializer.CodecFactory, err error) {
+// scheme knows the kinds of objects of the groups that are of use here.
+func scheme() (codecs serializer.CodecFactory, err error) {
 	s := runtime.NewScheme()
 	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme} {

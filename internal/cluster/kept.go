@@ -21,6 +21,13 @@ type keptPod struct {
 	endpoint *spec.Endpoint // nil: it is none
 }
 
+// keptNode is what is kept of a Node. Heartbeats change nothing of it but the version.
+type keptNode struct {
+	metav1.ObjectMeta
+	candidate spec.Candidate
+	own       *corev1.Node // trimmed, where it is the own one, which is written to
+}
+
 // keptPolicy is what is kept of a NetworkPolicy.
 type keptPolicy struct {
 	metav1.ObjectMeta
@@ -34,6 +41,14 @@ func keptMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
 		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
 	}
+}
+
+func (s *Source) keepNode(n *corev1.Node) *keptNode {
+	kept := &keptNode{ObjectMeta: keptMeta(n.ObjectMeta), candidate: candidateOf(n)}
+	if n.Name == s.node {
+		kept.own = trimNode(n)
+	}
+	return kept
 }
 
 func keepPolicy(np *networkingv1.NetworkPolicy) *keptPolicy {

@@ -41,12 +41,11 @@ func namespaceOf(ns *corev1.Namespace) *spec.Namespace {
 	return &spec.Namespace{Name: ns.Name, Labels: ns.Labels}
 }
 
-// trimNode keeps of a Node what is of use, and of its own one the conditions that
-// are written, too. Heartbeats then change nothing that is kept.
-func trimNode(n *corev1.Node, own bool) *corev1.Node {
+// trimNode keeps of the own Node what is written to it, and what that depends on.
+func trimNode(n *corev1.Node) *corev1.Node {
 	meta := trimMeta(n.ObjectMeta)
 	meta.Labels = nil
-	for _, key := range annotations() {
+	for _, key := range annotations {
 		if text, there := n.Annotations[key]; there {
 			if meta.Annotations == nil {
 				meta.Annotations = map[string]string{}
@@ -54,15 +53,10 @@ func trimNode(n *corev1.Node, own bool) *corev1.Node {
 			meta.Annotations[key] = text
 		}
 	}
-	out := &corev1.Node{
-		ObjectMeta: meta, Spec: corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs},
-		Status: corev1.NodeStatus{Addresses: n.Status.Addresses},
-	}
-	if own {
-		for _, c := range n.Status.Conditions {
-			if slices.Contains(conditions, c.Type) {
-				out.Status.Conditions = append(out.Status.Conditions, c)
-			}
+	out := &corev1.Node{ObjectMeta: meta}
+	for _, c := range n.Status.Conditions {
+		if slices.Contains(conditions, c.Type) {
+			out.Status.Conditions = append(out.Status.Conditions, c)
 		}
 	}
 	return out

@@ -116,12 +116,15 @@ func TestCandidate(t *testing.T) {
 			if got := candidateOf(n); got != want {
 				t.Errorf("%+v\nwant %+v", got, want)
 			}
-			trimmed := trimNode(n, false)
-			if got := candidateOf(trimmed); got != want {
-				t.Errorf("trimmed: %+v\nwant %+v", got, want)
+			kept, err := New("n2", nil).trim(n)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if trimmed.Annotations["other.example/x"] != "" || len(trimmed.Labels)+len(trimmed.Status.Images) > 0 || len(n.Labels) == 0 {
-				t.Errorf("not trimmed, or the original changed: %+v", trimmed)
+			if got := kept.(*keptNode); got.candidate != want || got.own != nil || len(got.Annotations)+len(got.Labels) > 0 || len(n.Labels) == 0 {
+				t.Errorf("kept: %+v, or the original changed\nwant %+v", got, want)
+			}
+			if own := New("n1", nil).keepNode(n).own; own.Annotations["other.example/x"] != "" || len(own.Annotations) != len(c.annotations) || len(own.Labels)+len(own.Status.Images) > 0 {
+				t.Errorf("not trimmed: %+v", own)
 			}
 		})
 	}
@@ -210,7 +213,7 @@ func genState(t *rapid.T) reconcile.NodeState {
 // what was meant.
 func TestPublication(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		n := trimNode(someNode(), true)
+		n := trimNode(someNode())
 		for i := range rapid.IntRange(1, 6).Draw(t, "steps") {
 			if keys := slices.Sorted(maps.Keys(n.Annotations)); len(keys) > 0 && rapid.Bool().Draw(t, "damage") {
 				key := rapid.SampledFrom(keys).Draw(t, "key")
@@ -223,7 +226,7 @@ func TestPublication(t *testing.T) {
 				n.Status.Conditions = n.Status.Conditions[1:]
 			}
 			s, now := genState(t), metav1.Unix(int64(i), 0)
-			n = trimNode(patched(t, n, publicationOf(n, s, now)), true)
+			n = trimNode(patched(t, n, publicationOf(n, s, now)))
 			if again := publicationOf(n, s, now); !again.empty() {
 				t.Fatalf("it is written again: %+v", again)
 			}
@@ -339,14 +342,14 @@ func TestManual(t *testing.T) {
 // has lasted: all nodes see it when one joins.
 func TestPublisher(t *testing.T) {
 	p := newPublisher()
-	p.set(trimNode(someNode(), true))
+	p.set(trimNode(someNode()))
 	p.state = reconcile.NodeState{Network: &spec.Network{Backend: spec.Backend{Type: spec.VXLAN}}, Stands: true, Families: []spec.Family{spec.IPv4}}
 	now := time.Unix(1000, 0)
 	first, again := p.due(100, now)
 	if !first.has(networkUnavailable) || first.has(peers) || again < 10*time.Second || again >= 20*time.Second {
 		t.Fatalf("%+v, again in %v", first, again)
 	}
-	p.set(trimNode(patched(t, p.own, first), true))
+	p.set(trimNode(patched(t, p.own, first)))
 	if early, again := p.due(100, now.Add(time.Second)); !early.empty() || again == 0 {
 		t.Fatalf("%+v, again in %v", early, again)
 	}
@@ -354,7 +357,7 @@ func TestPublisher(t *testing.T) {
 	if !late.has(peers) {
 		t.Fatalf("%+v", late)
 	}
-	p.set(trimNode(patched(t, p.own, late), true))
+	p.set(trimNode(patched(t, p.own, late)))
 	if rest, again := p.due(100, now.Add(again)); !rest.empty() || again != 0 {
 		t.Fatalf("%+v, again in %v", rest, again)
 	}
@@ -389,7 +392,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 	s.tell = func(reconcile.Update) { b.Error("a heartbeat is told of") }
 	n := someNode()
 	n.Annotations = map[string]string{flannelManaged: "true", flannelType: "vxlan", flannelData.IPv4: `{"VNI":1,"VtepMAC":"12:c6:65:89:b4:e3"}`, flannelAddress.IPv4: "192.0.2.11"}
-	s.setNode(trimNode(n, false))
+	s.setNode(s.keepNode(n))
 	s.complete = true
 	b.ReportAllocs()
 	for b.Loop() {

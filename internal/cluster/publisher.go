@@ -120,7 +120,7 @@ func (s *Source) publish(ctx context.Context, core *rest.RESTClient) {
 		s.published(ctx, nil)
 		s.mu.Lock()
 		if s.publisher.own != nil && s.publisher.own.UID == node.UID {
-			s.publisher.set(trimNode(node, true))
+			s.publisher.set(trimNode(node))
 			s.publisher.answered = time.Now()
 		}
 		s.mu.Unlock()

@@ -117,7 +117,7 @@ func TestPublish(t *testing.T) {
 		hear := func(change func(n *corev1.Node)) {
 			api.mu.Lock()
 			change(api.node)
-			n := trimNode(api.node, true)
+			n := trimNode(api.node)
 			api.mu.Unlock()
 			s.mu.Lock()
 			s.publisher.set(n)

@@ -223,11 +223,11 @@ func (h handler) OnDelete(object any) {
 }
 
 func (s *Source) setNode(object any) {
-	n := object.(*corev1.Node)
-	if n.Name == s.node {
-		s.publisher.set(n)
+	n := object.(*keptNode)
+	if n.own != nil {
+		s.publisher.set(n.own)
 	}
-	c := candidateOf(n)
+	c := n.candidate
 	if old, there := s.nodes[c.Name]; !there || old != c {
 		s.nodes[c.Name] = c
 		s.sayNodes()

@@ -14,7 +14,7 @@ func (s *Source) trim(object any) (any, error) {
 	case *corev1.Pod:
 		return s.commons.keepPod(o), nil
 	case *corev1.Node:
-		return trimNode(o, o.Name == s.node), nil
+		return s.keepNode(o), nil
 	case *corev1.Namespace:
 		return &corev1.Namespace{ObjectMeta: trimMeta(o.ObjectMeta)}, nil
 	case *networkingv1.NetworkPolicy:
@@ -25,7 +25,7 @@ func (s *Source) trim(object any) (any, error) {
 
 func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation,
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
 		Labels: m.Labels, CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp,
 	}
 }
