@@ -13,11 +13,12 @@ type Event struct {
 	Time   time.Time
 	Type   EventType
 	Cause  Cause          // of a round's events
-	Change *change.Change // EventChanged, EventFailed
+	Change *change.Change // EventChanged, EventFailed; EventChangedMore: without a name
 	Object string         // EventConflict, EventConflictGone: "route 10.244.2.0/24"; EventError, EventRecovered
 	// Differences is the number of objects that are not as they should be:
 	// EventDrift.
 	Differences int
+	Count       int           // of objects: EventChangedMore
 	Err         string        // what went wrong
 	Message     string        // for people
 	Took        time.Duration // from the trigger to this event, where there was one
@@ -35,6 +36,7 @@ const (
 	EventSpecRejected EventType = "spec_rejected" // it has errors; the last good one stays in force
 	EventDrift        EventType = "drift"         // the kernel no longer holds what it should, and why we looked
 	EventChanged      EventType = "changed"       // an object was written
+	EventChangedMore  EventType = "changed_more"  // so many others of a kind were, by the same round
 	EventFailed       EventType = "failed"        // an object could not be written
 	EventConflict     EventType = "conflict"      // something of others is in the way
 	EventConflictGone EventType = "conflict_gone" // and no longer is

@@ -26,8 +26,8 @@ func newJournal() *Journal {
 	return &Journal{events: make([]Event, journalSize), more: make(chan struct{})}
 }
 
-// Each has f called with every event from now on, in order. An apply for
-// thousands of peers makes more events at once than are kept: this is for those
+// Each has f called with every event from now on, in order. Where thousands of
+// objects fail there are more events at once than are kept: this is for those
 // who must have all. The daemon waits for f, which must not use the journal.
 func (j *Journal) Each(f func(Event)) {
 	j.mu.Lock()

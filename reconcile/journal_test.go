@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+
+	"github.com/poldernet/polder/internal/change"
 )
 
 func TestJournalFollows(t *testing.T) {
@@ -82,4 +84,35 @@ func TestJournalForgetsTheOldest(t *testing.T) {
 	if len(seen) != journalSize || seen[0] != 11 || seen[len(seen)-1] != journalSize+10 {
 		t.Errorf("saw %d events, %d to %d; want the last %d", len(seen), seen[0], seen[len(seen)-1], journalSize)
 	}
+}
+
+// TestManyChangesAreCounted: what is beyond the first hundred objects of a round is told
+// by its number, before what the round came to; and the next round begins anew.
+func TestManyChangesAreCounted(t *testing.T) {
+	onFakeHost(t, 80, func(t *testing.T, h *fakeHost) {
+		changed, ready := h.events(0, EventChanged), h.events(0, EventReady)[0].Seq
+		of := map[string]int{}
+		for _, e := range changed {
+			of[e.Change.Kind]++
+		}
+		for _, e := range h.events(0, EventChangedMore) {
+			if of[e.Change.Kind] += e.Count; e.Change.Action != change.Create || e.Cause != CauseStart || e.Took == 0 || e.Seq > ready {
+				t.Errorf("%+v of %+v", e, e.Change)
+			}
+		}
+		if len(changed) != mostChanged || of["neighbour"] != 79 || of["fdb"] != 79 || of["nexthop"] != 79 || of["route"] != 79 {
+			t.Errorf("%d are told of, in all %v:\n%s", len(changed), of, h.story(0))
+		}
+		from := h.journal.Last()
+		h.damage("ip route del 10.244.4.0/24")
+		h.settle()
+		if again := h.events(from, EventChanged, EventChangedMore); len(again) != 1 || again[0].Change.Name != "10.244.4.0/24" {
+			t.Errorf("of a repair is told:\n%s", h.story(from))
+		}
+		from = h.journal.Last()
+		h.command(ModeDestroy)
+		if more := h.events(from, EventChangedMore); len(more) == 0 || more[0].Change.Action != change.Delete {
+			t.Errorf("of a destroy is told:\n%s", h.story(from))
+		}
+	})
 }

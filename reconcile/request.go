@@ -133,10 +133,7 @@ func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) 
 	d.now.Held = held
 	clear(d.retries)
 	d.settleKeeper()
-	result, after, err := d.applier.carryOut(ctx, plan, func(o Outcome) {
-		r.outcome(o)
-		report(o)
-	}, everything)
+	result, after, err := r.carryOut(ctx, plan, report, everything)
 	if held != "" {
 		err = errors.Join(err, d.applier.keep(after)) // which there is no more
 		d.now.InSync, d.now.Since = false, time.Now()

@@ -44,7 +44,14 @@ type round struct {
 	stale bool // somebody changed our tables meanwhile
 	// written are the objects that were written without an error.
 	written map[objectKey]bool
+	changed int      // how many of them there are
+	more    []*Event // how many are not told of one by one, by their kinds
 }
+
+// mostChanged is how many objects a round tells of one by one. A node that joins a large
+// cluster writes tens of thousands, among which nobody would find what else has
+// happened; and to write all that down took a fifth of what the start cost.
+const mostChanged = 100
 
 // node stands for what concerns no single object.
 func (d *Daemon) node() change.Change { return change.Change{Kind: "node", Name: d.options.Node} }
@@ -88,7 +95,7 @@ func (r *round) run(ctx context.Context) {
 	if r.cause == CauseCluster && !r.dirty.rules {
 		again.rules = false // as in enforce
 	}
-	result, after, err := r.applier.carryOut(ctx, due, r.outcome, again)
+	result, after, err := r.carryOut(ctx, due, func(Outcome) {}, again)
 	if after == nil {
 		r.dirty = everything
 		r.failed(ctx, err)
@@ -128,6 +135,19 @@ func (r *round) keep(forgetting error) {
 	r.recovered(r.stateDir())
 }
 
+// carryOut carries a plan out, and tells of what became of it.
+func (r *round) carryOut(ctx context.Context, plan *Plan, report func(Outcome), again dirt) (*Result, *view, error) {
+	defer func() {
+		for _, e := range r.more {
+			r.journal.add(*e)
+		}
+	}()
+	return r.applier.carryOut(ctx, plan, func(o Outcome) {
+		r.outcome(o)
+		report(o)
+	}, again)
+}
+
 // outcome notes what became of one change.
 func (r *round) outcome(o Outcome) {
 	if errors.Is(o.Err, nft.ErrStale) {
@@ -143,7 +163,17 @@ func (r *round) outcome(o Outcome) {
 	if o.Change.Detail {
 		return // what it is a detail of is told
 	}
-	r.journal.add(Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)})
+	e := Event{Type: EventChanged, Cause: r.cause, Change: &o.Change, Took: time.Since(r.since)}
+	if r.changed++; r.changed <= mostChanged {
+		r.journal.add(e)
+		return
+	}
+	i := slices.IndexFunc(r.more, func(m *Event) bool { return m.Change.Kind == o.Change.Kind && m.Change.Action == o.Change.Action })
+	if i < 0 {
+		i = len(r.more)
+		r.more = append(r.more, &Event{Type: EventChangedMore, Cause: r.cause, Change: &change.Change{Kind: o.Change.Kind, Action: o.Change.Action}})
+	}
+	r.more[i].Count, r.more[i].Took = r.more[i].Count+1, e.Took
 }
 
 // report notes a failure, and tells of it.

@@ -94,13 +94,17 @@ func changesSince(events []byte, began time.Time) (summary string, last time.Tim
 		if err := json.Unmarshal(line, &e); err != nil {
 			return "", last, fmt.Errorf("reading events: %w", err)
 		}
-		if e.Event != reconcile.EventChanged || e.Time.Before(began) {
+		many := e.Count
+		if e.Event == reconcile.EventChanged {
+			many = 1
+		}
+		if many == 0 || e.Time.Before(began) {
 			continue
 		}
 		if counts[e.Change.Kind] == 0 {
 			kinds = append(kinds, e.Change.Kind)
 		}
-		counts[e.Change.Kind]++
+		counts[e.Change.Kind] += many
 		last = e.Time
 	}
 	for i, kind := range kinds {

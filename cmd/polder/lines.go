@@ -6,8 +6,7 @@ import (
 )
 
 // lines writes lines one by one, or many at once: a write to a file or a pipe takes
-// longer than to make the line, and a first apply in a large cluster has tens of
-// thousands.
+// longer than to make the line, and a first apply has a hundred and more.
 type lines struct {
 	w    io.Writer
 	mu   sync.Mutex

@@ -67,6 +67,9 @@ func logEvent(log *slog.Logger, e reconcile.Event) {
 			logAttrs("after", c.Attrs, func(a change.Attr) string { return a.After }))
 	}
 	add("object", e.Object)
+	if e.Count > 0 {
+		attributes = append(attributes, slog.Int("count", e.Count))
+	}
 	if e.Differences > 0 {
 		attributes = append(attributes, slog.Int("differences", e.Differences))
 	}

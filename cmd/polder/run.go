@@ -49,10 +49,11 @@ of that cluster count beside those of the files. Until all of them are known,
 nothing in the kernel is changed; while the API server is away, what it told
 last stays in force.
 
-It logs each thing that it does on a line, tells systemd how it stands where
-systemd started it, and serves status, events, apply, destroy and release. SIGHUP
-has it read the files at once, which it otherwise does when they change. SIGTERM
-and Ctrl-C end it; everything in the kernel stays in place.
+It logs each thing that it does on a line; where it writes more than 100 objects at
+once, how many there are beyond these. It tells systemd how it stands where systemd
+started it, and serves status, events, apply, destroy and release. SIGHUP has it read
+the files at once, which it otherwise does when they change. SIGTERM and Ctrl-C end
+it; everything in the kernel stays in place.
 
 One daemon or command at a time changes a network namespace. The exit status is 0
 when it was asked to end, and 1 if it could not begin.`,
@@ -260,8 +261,8 @@ func (r *runner) serve(ctx context.Context, log eventLog, d *reconcile.Daemon, o
 // endTimeout is for the last lines of the log and the last answers.
 const endTimeout = 2 * time.Second
 
-// logBacklog is how many events wait for a log that is slow. An apply for
-// thousands of peers makes tens of thousands within a second or two.
+// logBacklog is how many events wait for a log that is slow. Where all of thousands of
+// peers fail, there are tens of thousands within a second or two.
 const logBacklog = 100_000
 
 // logEvents logs events, and how many are missing between two of them.

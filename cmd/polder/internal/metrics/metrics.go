@@ -48,7 +48,11 @@ func New(d Daemon, counts Counts, version string) *Metrics {
 
 // Observe counts an event.
 func (m *Metrics) Observe(e reconcile.Event) {
+	objects := e.Count // each of which counts with the latency of the last
 	if e.Type == reconcile.EventChanged {
+		objects = 1
+	}
+	for range objects {
 		m.latency.WithLabelValues(string(e.Cause)).Observe(e.Took.Seconds())
 	}
 }

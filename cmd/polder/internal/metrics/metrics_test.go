@@ -81,11 +81,12 @@ var counted = counts{values: map[string]nft.CounterValue{
 func TestMetrics(t *testing.T) {
 	m := New(&fake{condition: troubled()}, counted, "v1.2.3")
 	m.Observe(reconcile.Event{Type: reconcile.EventChanged, Cause: reconcile.CauseDrift, Took: 3 * time.Millisecond})
+	m.Observe(reconcile.Event{Type: reconcile.EventChangedMore, Cause: reconcile.CauseDrift, Count: 2, Took: 4 * time.Millisecond})
 	m.Observe(reconcile.Event{Type: reconcile.EventFailed, Cause: reconcile.CauseDrift, Took: time.Hour})
 	want := `
 polder_build_info{version="v1.2.3"} 1
-polder_change_latency_seconds_sum{cause="drift"} 0.003
-polder_change_latency_seconds_count{cause="drift"} 1
+polder_change_latency_seconds_sum{cause="drift"} 0.011
+polder_change_latency_seconds_count{cause="drift"} 3
 polder_changes_total{action="create",kind="route",repair="false",result="failed"} 6
 polder_changes_total{action="update",kind="link",repair="true",result="done"} 5
 polder_cluster_heard 0

@@ -134,6 +134,7 @@ func TestEventText(t *testing.T) {
 		{Type: reconcile.EventStarted},
 		{Type: reconcile.EventSpecLoaded, Message: "/etc/polder"},
 		{Type: reconcile.EventChanged, Cause: reconcile.CauseStart, Change: &mixed()[0], Took: 41 * time.Millisecond},
+		{Type: reconcile.EventChangedMore, Cause: reconcile.CauseStart, Change: &change.Change{Action: change.Create, Kind: "neighbour"}, Count: 4975, Took: 47 * time.Millisecond},
 		{Type: reconcile.EventReady, Cause: reconcile.CauseStart, Took: 48 * time.Millisecond},
 		{Type: reconcile.EventDrift, Cause: reconcile.CauseDrift, Differences: 1, Took: 1234 * time.Microsecond},
 		{Type: reconcile.EventChanged, Cause: reconcile.CauseDrift, Change: &updated, Took: 2 * time.Millisecond},

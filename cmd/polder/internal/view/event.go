@@ -24,6 +24,7 @@ type Event struct {
 	Change        *change.Change      `json:"change,omitempty"`
 	Object        string              `json:"object,omitempty"`
 	Differences   int                 `json:"differences,omitempty"` // objects that are not as they should be
+	Count         int                 `json:"count,omitempty"`       // changed_more: objects of the change's kind
 	Message       string              `json:"message,omitempty"`
 	Error         string              `json:"error,omitempty"`
 	Took          float64             `json:"took_seconds,omitempty"` // from what caused it
@@ -34,7 +35,7 @@ func NewEvent(e reconcile.Event) Event {
 	return Event{
 		FormatVersion: FormatVersion, Type: "event",
 		Seq: e.Seq, Time: e.Time, Event: e.Type, Cause: e.Cause, Change: e.Change,
-		Object: e.Object, Differences: e.Differences, Message: e.Message, Error: e.Err, Took: e.Took.Seconds(),
+		Object: e.Object, Differences: e.Differences, Count: e.Count, Message: e.Message, Error: e.Err, Took: e.Took.Seconds(),
 	}
 }
 
@@ -66,7 +67,12 @@ func (e Event) headline(t Text) string {
 		word = t.paint(word, colour)
 	}
 	parts := []string{word}
-	if e.Change != nil {
+	switch {
+	case e.Change == nil:
+	case e.Count > 0:
+		s := signOf(e.Change.Action)
+		parts[0] += "  " + t.paint(s.mark(), s.colour) + " " + count(e.Count, e.Change.Kind)
+	default:
 		parts[0] += "  " + brief(t, *e.Change)
 	}
 	if e.Differences > 0 {
