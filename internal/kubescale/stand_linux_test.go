@@ -34,14 +34,16 @@ network {
 // server is where daemons reach the API server.
 var server = netip.MustParseAddrPort("127.0.0.1:6443")
 
-// stand is the node 0 in a fresh namespace, and a daemon that runs there.
+// stand is the node 0 in a fresh namespace, and a daemon that runs there. Namespaces are
+// taken down at the end: meanwhile the kernel holds the lock for which a write to
+// ip_forward spins, and the next daemon would pay for that.
 type stand struct {
 	*world
 	ns     *lab.Namespace
 	wire   *kubetest.Forwarder
 	cpu    func() time.Duration
 	memory func() (now, peak int)
-	end    func()
+	end    func() // of the daemon
 }
 
 func (w *world) stand() *stand {
@@ -51,6 +53,16 @@ func (w *world) stand() *stand {
 		w.Fatal(err)
 	}
 	s := &stand{world: w, ns: ns}
+	w.Cleanup(func() {
+		if s.wire != nil {
+			if err := s.wire.Close(); err != nil {
+				w.Error(err)
+			}
+		}
+		if err := ns.Close(); err != nil {
+			w.Error(err)
+		}
+	})
 	// By the default route flanneld finds the underlay.
 	setUp := fmt.Sprintf("ip link add eth0 type veth peer name wire; ip link set wire up; ip link set eth0 up; ip addr add %s/12 dev eth0; ip route add default dev eth0", machine(0).address())
 	if out, err := ns.Command(w.Context(), "sh", "-ec", setUp).CombinedOutput(); err != nil {
@@ -60,17 +72,6 @@ func (w *world) stand() *stand {
 		w.Fatal(err)
 	}
 	return s
-}
-
-func (s *stand) close() {
-	s.Helper()
-	s.end()
-	if err := s.wire.Close(); err != nil {
-		s.Error(err)
-	}
-	if err := s.ns.Close(); err != nil {
-		s.Error(err)
-	}
 }
 
 // polder is the program that is measured.
