@@ -85,11 +85,13 @@ type runner struct {
 	cniBinDir  string
 	cniName    string
 	sysctlDir  string
+	reserve    []byte // until the node is in sync; see startReserve
 }
 
 func (r *runner) run(ctx context.Context, a *app) (err error) {
 	// What lives for months should be small rather than fast at its first plan.
 	debug.SetGCPercent(daemonGCPercent)
+	r.reserve = make([]byte, startReserve)
 	// Without a reader of its log it works on. Go ends a process that writes to a
 	// broken pipe on standard error, unless the signal is ignored (os/signal).
 	signal.Ignore(syscall.SIGPIPE)
@@ -156,6 +158,13 @@ type listeners struct {
 // daemonGCPercent is Go's own default, over that of main.
 const daemonGCPercent = 100
 
+// startReserve counts as heap that is in use, and nothing stands behind it, because
+// nobody touches it. Garbage is collected when the heap has doubled. While a daemon
+// begins there is little that stays: among 5,000 nodes it collected a dozen times, which
+// took a fifth of the CPU time of the start, where now it does three times. A factor
+// would do that as well, and let a large cluster's heap grow by as much.
+const startReserve = 32 << 20
+
 func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 	if o.Node, err = a.nodeName(); err != nil {
 		return o, err
@@ -216,6 +225,9 @@ func (r *runner) serve(ctx context.Context, log eventLog, d *reconcile.Daemon, o
 	// The daemon does not wait for the log.
 	unlogged := queue.New[reconcile.Event]()
 	d.Journal().Each(func(e reconcile.Event) {
+		if e.Type == reconcile.EventReady {
+			r.reserve = nil
+		}
 		meters.Observe(e)
 		if unlogged.Len() < logBacklog {
 			unlogged.Put(e)
