@@ -117,7 +117,7 @@ func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
 
 // command carries a plan out that somebody approved.
 func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) (*Result, error) {
-	r := round{Daemon: d, cause: CauseCommand, since: time.Now(), dirty: everything, began: time.Now(), written: map[objectKey]bool{}}
+	r := round{Daemon: d, cause: CauseCommand, since: time.Now(), dirty: everything, began: time.Now()}
 	d.cause, d.dirty, d.relist = "", dirt{}, true
 	held := Mode("")
 	if plan.Mode != ModeApply {

@@ -16,7 +16,7 @@ var errStillDiffers = errors.New("was written, but the kernel holds something el
 // round makes the kernel match the spec: it reads what may have changed,
 // compares, writes what is not to wait, and reads that again.
 func (d *Daemon) round(ctx context.Context) {
-	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now(), written: map[objectKey]bool{}}
+	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now()}
 	d.cause, d.dirty, d.relist = "", dirt{}, true
 	if !r.enforce(ctx) {
 		r.run(ctx)
@@ -42,10 +42,9 @@ type round struct {
 	dirty dirt
 	began time.Time
 	stale bool // somebody changed our tables meanwhile
-	// written are the objects that were written without an error.
-	written map[objectKey]bool
-	changed int      // how many of them there are
-	more    []*Event // how many are not told of one by one, by their kinds
+
+	changed int      // how many objects were written without an error
+	more    []*Event // how many of these are not told of one by one, by their kinds
 }
 
 // mostChanged is how many objects a round tells of one by one. A node that joins a large
@@ -107,7 +106,7 @@ func (r *round) run(ctx context.Context) {
 	if due.Empty() {
 		result.Remaining = plan.Changes
 	}
-	r.conclude(result.Remaining)
+	r.conclude(result)
 }
 
 // keep writes to the state directory what a restart needs, if that is not there
@@ -155,7 +154,6 @@ func (r *round) outcome(o Outcome) {
 		return
 	}
 	r.now.Counters.Changes[ChangeCount{o.Change.Kind, o.Change.Action, r.cause.repairs(), o.Err != nil}]++
-	r.written[keyOf(o.Change)] = o.Err == nil
 	if o.Err != nil {
 		r.report(o.Change, o.Err)
 		return
@@ -222,7 +220,8 @@ func (r *round) failed(ctx context.Context, err error) {
 }
 
 // conclude says what the round came to.
-func (r *round) conclude(remaining []change.Change) {
+func (r *round) conclude(result *Result) {
+	remaining := result.Remaining
 	if r.stale {
 		r.because(r.cause, dirt{rules: true}, r.since)
 		return
@@ -231,9 +230,15 @@ func (r *round) conclude(remaining []change.Change) {
 		r.because(r.cause, dirt{spec: true}, r.since)
 	}
 	r.retries.keep(append(slices.Clip(remaining), r.standing()...))
+	written := map[objectKey]bool{}
+	if len(remaining) > 0 { // of thousands of outcomes nobody asks otherwise
+		for _, o := range result.Outcomes {
+			written[keyOf(o.Change)] = o.Err == nil
+		}
+	}
 	for _, c := range remaining {
 		switch {
-		case r.written[keyOf(c)]:
+		case written[keyOf(c)]:
 			r.differs(c)
 		case r.retries[keyOf(c)] == nil: // it was right when the plan was made, and is known to be wrong by now
 			r.because(CauseDrift, dirt{}, time.Now())
