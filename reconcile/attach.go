@@ -75,9 +75,12 @@ func (p *Planner) setAttachments(list attach.List) error {
 }
 
 // Attach makes a container's attachment known, and returns when what it means is in
-// the kernel. It waits for a cluster to tell of the pod, of which the runtime may have
-// heard sooner. Where nothing comes of it, the error is ErrNotInForce, or that of ctx.
+// the kernel. A cluster that has not told of the pod is asked for it: the runtime may
+// have heard of it sooner. Where nothing comes of it, the error is ErrNotInForce, or
+// that of ctx.
 func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	w := arrival{attachment: a, ctx: ctx, answer: make(chan error, 1), expected: new(atomic.Bool)}
 	asked := d.ask(ctx, func(context.Context) {
 		switch {
@@ -93,6 +96,9 @@ func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 	if err = errors.Join(asked, err); err != nil {
 		return err
 	}
+	if w.expected.Load() {
+		go d.find(w)
+	}
 	select {
 	case err := <-w.answer:
 		if err != nil {
@@ -107,47 +113,6 @@ func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 	case <-d.stopped:
 		return ErrStopped
 	}
-}
-
-// knows says that it is known whose labels a container has.
-func (d *Daemon) knows(a attach.Attachment) bool {
-	return !d.applier.follows || d.applier.inventory.Has(a.On(d.options.Node).Key(), a.Pod.UID)
-}
-
-// arrive attaches a container, which is answered after a round.
-func (d *Daemon) arrive(w arrival) error {
-	w.expected.Store(false)
-	list, replaced := d.applier.attached.With(w.attachment)
-	err := d.attached(list, replaced, w.attachment)
-	if err == nil {
-		d.awaiting = append(d.awaiting, w)
-	}
-	return err
-}
-
-// meet attaches those of whose pods the cluster has told by now.
-func (d *Daemon) meet() {
-	expected := d.expected
-	d.expected = nil
-	for _, w := range expected {
-		switch {
-		case w.ctx.Err() != nil: // nobody waits any more
-		case !d.knows(w.attachment):
-			d.expected = append(d.expected, w)
-		default:
-			if err := d.arrive(w); err != nil {
-				w.answer <- err
-			}
-		}
-	}
-}
-
-// arrival is a container of which the kernel is to hold what it means.
-type arrival struct {
-	attachment attach.Attachment
-	ctx        context.Context // of who waits
-	answer     chan error
-	expected   *atomic.Bool // the cluster has not told of its pod
 }
 
 // errGone is for who waits for a container that is gone.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
@@ -20,6 +21,9 @@ type Cluster interface {
 	// Publish makes known to others what this node says of itself, from now on. It
 	// does not wait.
 	Publish(NodeState)
+	// Find has it tell of a pod at once, by the way of Watch, if it has not yet. The
+	// error is ErrNoPod where there is none that could be attached.
+	Find(context.Context, attach.Pod) error
 }
 
 // Update is something that a cluster tells.
@@ -58,6 +62,9 @@ func (u *Update) add(o Update) {
 		u.Saying = o.Saying
 	}
 }
+
+// ErrNoPod says that a cluster was asked for a pod, and has none.
+var ErrNoPod = errors.New("there is no such pod")
 
 // errUnknown is why nothing is planned as long as a cluster has not told of
 // everything.

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
@@ -32,6 +33,9 @@ func (c fakeCluster) Watch(ctx context.Context, tell func(Update)) {
 }
 
 func (fakeCluster) Publish(NodeState) {}
+
+// Find fails, as of a cluster that is away.
+func (fakeCluster) Find(context.Context, attach.Pod) error { return errors.New("it is away") }
 
 func (c fakeCluster) open(*spec.Kubernetes) Cluster { return c }
 

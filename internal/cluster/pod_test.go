@@ -171,7 +171,7 @@ func TestReuse(t *testing.T) {
 	expect("one that ends", "shop/web", "shop/web")
 	m.hear(r.set(kept(next)))
 	expect("one that begins beside it", "shop/db", "shop/web")
-	m.hear(r.remove("shop", "db"))
+	m.hear(r.remove(next))
 	expect("the other one is gone", "shop/web", "shop/web")
 	ended := old.DeepCopy()
 	ended.Status.Phase = corev1.PodSucceeded
@@ -193,7 +193,7 @@ func TestRoster(t *testing.T) {
 			at := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "fd00::1"}), 0, 2, rapid.ID).Draw(t, "addresses")
 			switch rapid.IntRange(0, 3).Draw(t, "what") {
 			case 0:
-				m.hear(r.remove("x", name))
+				m.hear(r.remove(&metav1.ObjectMeta{Namespace: "x", Name: name}))
 			default:
 				p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: name, UID: uid, Labels: map[string]string{"step": fmt.Sprint(i)}}}
 				p.CreationTimestamp = metav1.Unix(rapid.Int64Range(1, 2).Draw(t, "created"), 0)

@@ -5,6 +5,9 @@ import (
 	"reflect"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
@@ -14,6 +17,9 @@ import (
 type roster struct {
 	pods   map[string]*claimant // by the name of the endpoint
 	claims map[netip.Addr][]*claimant
+	// asked are the pods of which somebody asked, and of which what is watched has not
+	// come as far: the resourceVersion of the answer, by the name of the endpoint.
+	asked map[string]string
 }
 
 // claimant is a pod.
@@ -25,12 +31,37 @@ type claimant struct {
 }
 
 func newRoster() *roster {
-	return &roster{pods: map[string]*claimant{}, claims: map[netip.Addr][]*claimant{}}
+	return &roster{pods: map[string]*claimant{}, claims: map[netip.Addr][]*claimant{}, asked: map[string]string{}}
 }
 
-// set takes a pod in, or changes it.
+// set takes a pod in that is watched, or changes it.
 func (r *roster) set(pod *keptPod) []policy.Event {
 	name := endpointName(pod.Namespace, pod.Name)
+	if older(pod.ResourceVersion, r.asked[name]) {
+		return nil
+	}
+	delete(r.asked, name)
+	return r.put(name, pod)
+}
+
+// answer takes a pod in as somebody was answered who asked for it, unless what is
+// watched has come further.
+func (r *roster) answer(pod *keptPod) []policy.Event {
+	name := endpointName(pod.Namespace, pod.Name)
+	if c := r.pods[name]; c != nil && !older(c.pod.ResourceVersion, pod.ResourceVersion) {
+		return nil
+	}
+	r.asked[name] = pod.ResourceVersion
+	return r.put(name, pod)
+}
+
+// older says that one resourceVersion of a pod is before another, where there is one.
+func older(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err == nil && order < 0
+}
+
+func (r *roster) put(name string, pod *keptPod) []policy.Event {
 	c := r.pods[name]
 	if c == nil {
 		c = &claimant{}
@@ -40,13 +71,24 @@ func (r *roster) set(pod *keptPod) []policy.Event {
 	return r.claim(c)
 }
 
-// remove takes a pod out.
-func (r *roster) remove(namespace, name string) []policy.Event {
-	c := r.pods[endpointName(namespace, name)]
+// remove takes a pod out that is watched no more. That one may be before another of
+// its name, of which somebody asked.
+func (r *roster) remove(pod metav1.Object) []policy.Event {
+	name := endpointName(pod.GetNamespace(), pod.GetName())
+	if older(pod.GetResourceVersion(), r.asked[name]) {
+		return nil
+	}
+	return r.drop(name)
+}
+
+// drop takes a pod out.
+func (r *roster) drop(name string) []policy.Event {
+	delete(r.asked, name)
+	c := r.pods[name]
 	if c == nil {
 		return nil
 	}
-	delete(r.pods, endpointName(namespace, name))
+	delete(r.pods, name)
 	c.pod = nil
 	return r.claim(c)
 }

@@ -40,6 +40,7 @@ type Source struct {
 	deaf     map[string]error // why a resource is not heard of
 	said     string           // of that, last
 	notices  *notices
+	core     *rest.RESTClient // nil: there are no credentials yet
 
 	publisher *publisher
 	refused   string // why what the own node says is not taken, as it was told
@@ -110,13 +111,17 @@ func (s *Source) watch(ctx context.Context, c clients) {
 	s.notices = newNotices(c.core)
 	parts.Go(func() { s.notices.run(ctx) })
 	parts.Go(func() { s.publish(ctx, c.core) })
+	parts.Go(func() { s.askAgain(ctx, c.core) })
+	s.mu.Lock()
+	s.core = c.core
+	s.mu.Unlock()
 	var synced []cache.DoneChecker
 	for _, r := range []struct {
 		name    string
 		client  *rest.RESTClient
 		example runtime.Object
 		set     func(any)
-		remove  func(namespace, name string)
+		remove  func(metav1.Object)
 	}{
 		{"nodes", c.core, &corev1.Node{}, s.setNode, s.removeNode},
 		{"namespaces", c.core, &corev1.Namespace{}, s.setNamespace, s.removeNamespace},
@@ -197,7 +202,7 @@ func (s *Source) heard(what string, err error) {
 type handler struct {
 	mu     *sync.Mutex
 	set    func(any)
-	remove func(namespace, name string)
+	remove func(metav1.Object)
 }
 
 func (h handler) OnAdd(object any, _ bool) {
@@ -209,17 +214,16 @@ func (h handler) OnAdd(object any, _ bool) {
 func (h handler) OnUpdate(_, object any) { h.OnAdd(object, false) }
 
 func (h handler) OnDelete(object any) {
-	key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(object)
-	if err != nil {
-		return // of an object without metadata
+	if unknown, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj // as it was known
 	}
-	namespace, name, err := cache.SplitMetaNamespaceKey(key)
-	if err != nil {
+	o, ok := object.(metav1.Object)
+	if !ok {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.remove(namespace, name)
+	h.remove(o)
 }
 
 func (s *Source) setNode(object any) {
@@ -234,7 +238,8 @@ func (s *Source) setNode(object any) {
 	}
 }
 
-func (s *Source) removeNode(_, name string) {
+func (s *Source) removeNode(n metav1.Object) {
+	name := n.GetName()
 	if name == s.node {
 		s.publisher.set(nil)
 	}
@@ -262,13 +267,13 @@ func (s *Source) setNamespace(object any) {
 	s.say(policy.Event{Namespace: namespaceOf(object.(*corev1.Namespace))})
 }
 
-func (s *Source) removeNamespace(_, name string) {
-	s.say(policy.Event{Namespace: &spec.Namespace{Name: name}, Gone: true})
+func (s *Source) removeNamespace(ns metav1.Object) {
+	s.say(policy.Event{Namespace: &spec.Namespace{Name: ns.GetName()}, Gone: true})
 }
 
 func (s *Source) setPod(object any) { s.say(s.roster.set(object.(*keptPod))...) }
 
-func (s *Source) removePod(namespace, name string) { s.say(s.roster.remove(namespace, name)...) }
+func (s *Source) removePod(pod metav1.Object) { s.say(s.roster.remove(pod)...) }
 
 func (s *Source) setPolicy(object any) {
 	np := object.(*keptPolicy)
@@ -276,8 +281,8 @@ func (s *Source) setPolicy(object any) {
 	s.say(policy.Event{Policy: np.policy})
 }
 
-func (s *Source) removePolicy(namespace, name string) {
-	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+func (s *Source) removePolicy(o metav1.Object) {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}}
 	p, _ := kube.Convert(np)
 	s.say(policy.Event{Policy: p, Gone: true})
 }

@@ -126,15 +126,22 @@ func rules(t *testing.T) []rbacv1.PolicyRule {
 }
 
 // daemon runs polder on a node until the test ends.
-func (w *world) daemon(node string) {
+func (w *world) daemon(node string) *reconcile.Daemon {
 	w.Helper()
-	dir := w.TempDir()
+	d, stop := w.daemonIn(node, w.TempDir())
+	w.Cleanup(stop)
+	return d
+}
+
+// daemonIn runs polder on a node, with a folder, until it is stopped.
+func (w *world) daemonIn(node, dir string) (*reconcile.Daemon, func()) {
+	w.Helper()
 	file := filepath.Join(dir, "polder.hcl")
 	if err := os.WriteFile(file, []byte(w.text), 0o600); err != nil {
 		w.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error)
+	ctx, cancel := context.WithCancel(context.Background())
+	done, opened := make(chan error, 1), make(chan *reconcile.Daemon, 1)
 	go func() {
 		done <- w.lab.Node(node).Do(func() error {
 			d, err := reconcile.OpenDaemon(reconcile.DaemonOptions{
@@ -146,16 +153,24 @@ func (w *world) daemon(node string) {
 			if err != nil {
 				return err
 			}
+			opened <- d
 			d.Run(ctx)
 			return d.Close()
 		})
 	}()
-	w.Cleanup(func() {
-		stop()
+	stop := func() {
+		cancel()
 		if err := <-done; err != nil {
 			w.Error(err)
 		}
-	})
+	}
+	select {
+	case d := <-opened:
+		return d, stop
+	case err := <-done:
+		w.Fatal(err)
+	}
+	return nil, nil
 }
 
 // run runs a command on a node.
