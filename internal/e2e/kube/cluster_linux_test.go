@@ -246,18 +246,19 @@ func (c *cluster) sandbox(name string) *lab.Namespace {
 // try later. It says which addresses the pod has.
 func (r *engine) attach(a kubetest.Attachment) (addresses []netip.Addr) {
 	r.Helper()
-	// Of the addresses that are free it gets the first, which was somebody's.
-	err := r.Node.Do(func() error {
-		stale, err := filepath.Glob("/run/cni/networks/*/last_reserved_ip.*")
-		for _, file := range stale {
-			err = errors.Join(err, os.Remove(file))
-		}
-		return err
-	})
-	if err != nil {
-		r.Fatal(err)
-	}
 	for began := time.Now(); ; {
+		// Of the addresses that are free it gets the first, which was somebody's, with
+		// each try.
+		err := r.Node.Do(func() error {
+			stale, err := filepath.Glob("/run/cni/networks/*/last_reserved_ip.*")
+			for _, file := range stale {
+				err = errors.Join(err, os.Remove(file))
+			}
+			return err
+		})
+		if err != nil {
+			r.Fatal(err)
+		}
 		result, err := r.Add(context.Background(), a)
 		if err == nil {
 			for _, ip := range result.IPs {
