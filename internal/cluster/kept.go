@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/poldernet/polder/policy/kube"
 	"github.com/poldernet/polder/spec"
@@ -69,6 +70,9 @@ type commons struct {
 // keepPod is what is kept of a Pod. Its names are parts of its endpoint's.
 func (c *commons) keepPod(p *corev1.Pod) *keptPod {
 	kept := &keptPod{keptMeta(p.ObjectMeta), endpointOf(p)}
+	if uid := p.Annotations[corev1.MirrorPodAnnotationKey]; uid != "" {
+		kept.UID = types.UID(uid) // of a static pod, as its kubelet and the runtime know it
+	}
 	e := kept.endpoint
 	if e == nil {
 		return kept

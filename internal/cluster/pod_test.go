@@ -110,6 +110,16 @@ func (m told) hear(events []policy.Event) {
 
 func kept(p *corev1.Pod) *keptPod { return new(commons).keepPod(p) }
 
+// TestStaticPod: a pod of a kubelet's own has another UID in the API server than the one
+// by which its runtime attaches it.
+func TestStaticPod(t *testing.T) {
+	p := somePod()
+	p.Annotations[corev1.MirrorPodAnnotationKey] = "4f3c"
+	if events := newRoster().set(kept(p)); len(events) != 1 || events[0].UID != "4f3c" {
+		t.Errorf("told: %+v", events)
+	}
+}
+
 // TestCommons: what is the same is kept once, and what is not stays apart, also after
 // what was kept is forgotten.
 func TestCommons(t *testing.T) {
