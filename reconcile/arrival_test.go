@@ -79,3 +79,28 @@ func TestAttachAsks(t *testing.T) {
 		}
 	})
 }
+
+// TestAttachWithoutCluster: a container that waits for a cluster to tell of its pod is
+// attached when the spec names none any more.
+func TestAttachWithoutCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(2)+db+declaredPod+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		cluster <- Update{Complete: true}
+		h.settle()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		answer := make(chan error, 1)
+		go func() { answer <- h.Attach(ctx, container(1)) }()
+		synctest.Wait()
+		began := time.Now()
+		h.source.write(parsed(t, nodes(2)+db+declaredPod))
+		if err := <-answer; err != nil || time.Since(began) > roundMost {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		h.expect("attached", "10.244.1.101 : jump", true)
+		h.inSync()
+	})
+}

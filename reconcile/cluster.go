@@ -84,6 +84,7 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 	d.now.Cluster, d.waiting = nil, k != nil
 	d.applier.follow(k != nil)
 	if k == nil {
+		d.meet() // nobody tells of pods any more
 		return
 	}
 	d.now.Cluster = &ClusterCondition{Since: time.Now()}
