@@ -78,10 +78,7 @@ const (
 // Every node comes to the same, but that own, the node that asks, is not asked for
 // what it has yet to publish.
 func (s *Spec) Join(candidates []Candidate, own string) ([]*Node, []LeftOut) {
-	j := joiner{spec: s, own: own, addresses: map[netip.Addr]string{}}
-	for _, f := range Families {
-		j.macs.Set(f, map[MAC]string{})
-	}
+	j := newJoiner(s, own)
 	told := make(map[string]*Candidate, len(candidates))
 	for i := range candidates {
 		told[candidates[i].Name] = &candidates[i]
@@ -100,11 +97,7 @@ func (s *Spec) Join(candidates []Candidate, own string) ([]*Node, []LeftOut) {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
 	})
 	for _, c := range inOrder {
-		if s.Network == nil {
-			j.nodes = append(j.nodes, c.node())
-		} else {
-			j.candidate(c)
-		}
+		j.take(c)
 	}
 	slices.SortFunc(j.nodes, func(a, b *Node) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(j.out, LeftOut.Compare)
@@ -141,6 +134,14 @@ type takenSubnet struct {
 	node string
 }
 
+func newJoiner(s *Spec, own string) joiner {
+	j := joiner{spec: s, own: own, addresses: map[netip.Addr]string{}}
+	for _, f := range Families {
+		j.macs.Set(f, map[MAC]string{})
+	}
+	return j
+}
+
 func (j *joiner) published(c *Candidate) Published {
 	if j.spec.Network.Compat == CompatFlannel {
 		return c.Flannel
@@ -171,13 +172,22 @@ func (j *joiner) file(n *Node, told *Candidate) {
 		j.addresses[a.Addr] = n.Name
 	}
 	for _, p := range n.Subnets {
-		j.take(p, n.Name)
+		j.taken(p, n.Name)
 	}
 	if j.spec.Network != nil && j.vtep() {
 		for _, f := range Families {
 			j.macs.Get(f)[j.spec.VTEPMAC(n, f)] = n.Name
 		}
 	}
+}
+
+// take takes a candidate in.
+func (j *joiner) take(c *Candidate) {
+	if j.spec.Network == nil {
+		j.nodes = append(j.nodes, c.node())
+		return
+	}
+	j.candidate(c)
 }
 
 // candidate takes a candidate in, as far as that goes.
@@ -227,7 +237,7 @@ func (j *joiner) candidate(c *Candidate) {
 		j.addresses[a.Addr] = n.Name
 	}
 	for _, p := range n.Subnets {
-		j.take(p, n.Name)
+		j.taken(p, n.Name)
 		if f := FamilyOf(p.Addr()); !macs.Get(f).IsZero() {
 			j.macs.Get(f)[macs.Get(f)] = n.Name
 		}
@@ -264,7 +274,7 @@ func (j *joiner) family(c *Candidate, says Published, f Family, address netip.Ad
 	switch garbled := says.Garbled.Get(f); {
 	case !subnet.IsValid():
 		return mac, NoPodCIDR, "it has no pod CIDR of this family"
-	case !pods.CIDR.Contains(subnet.Addr()) || subnet.Bits() < pods.CIDR.Bits():
+	case !pods.holds(subnet):
 		return mac, OutsidePodCIDRs, fmt.Sprintf("its pod CIDR %s is not in pod_cidrs, %s", subnet, pods.CIDR)
 	case subnet.Bits() > longest:
 		return mac, OutsidePodCIDRs, fmt.Sprintf("its pod CIDR %s has no room for pods", subnet)
@@ -285,22 +295,27 @@ func (j *joiner) family(c *Candidate, says Published, f Family, address netip.Ad
 	if !j.vtep() {
 		return mac, "", ""
 	}
-	if mac = says.MACs.Get(f); !mac.IsUnicast() {
-		mac = MAC{}
-	}
-	if mac.IsZero() && j.spec.Network.Compat == CompatFlannel {
+	if mac = j.mac(c, says, f); mac.IsZero() {
 		if own {
 			return mac, "", "" // it is found on the host
 		}
 		return mac, NotPublished, "it has not published the MAC of its VTEP"
 	}
-	if mac.IsZero() {
-		mac = j.spec.VTEPMAC(&Node{Name: c.Name}, f)
-	}
 	if other := j.macs.Get(f)[mac]; other != "" {
 		return mac, DuplicateMAC, "its VTEP has the MAC of that of node " + other
 	}
 	return mac, "", ""
+}
+
+// mac is the MAC of a candidate's VTEP, zero where that is not known.
+func (j *joiner) mac(c *Candidate, says Published, f Family) MAC {
+	if mac := says.MACs.Get(f); mac.IsUnicast() {
+		return mac
+	}
+	if j.spec.Network.Compat == CompatFlannel {
+		return MAC{}
+	}
+	return j.spec.VTEPMAC(&Node{Name: c.Name}, f)
 }
 
 // suits says that a node can be reached at an address.
@@ -328,7 +343,7 @@ func (j *joiner) overlaps(p netip.Prefix) (takenSubnet, bool) {
 	return takenSubnet{}, false
 }
 
-func (j *joiner) take(p netip.Prefix, node string) {
+func (j *joiner) taken(p netip.Prefix, node string) {
 	at, _ := slices.BinarySearchFunc(j.subnets, p, compareSubnets)
 	j.subnets = slices.Insert(j.subnets, at, takenSubnet{p, node})
 }

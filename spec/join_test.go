@@ -165,6 +165,26 @@ func TestJoinFiles(t *testing.T) {
 	}
 }
 
+// claiming draws the i-th candidate of a small world, in which candidates claim each
+// other's things.
+func claiming(rt *rapid.T, i int, shared bool) spec.Candidate {
+	number := func(label string) int { return rapid.IntRange(1, 6).Draw(rt, label) }
+	c := candidate(i)
+	c.Name = fmt.Sprint("n", 9-i)
+	c.Subnets, c.Addresses = candidate(number("subnets")).Subnets, candidate(number("addresses")).Addresses
+	if rapid.Bool().Draw(rt, "narrow") {
+		c.Subnets.IPv4 = netip.PrefixFrom(c.Subnets.IPv4.Addr(), rapid.IntRange(14, 32).Draw(rt, "bits")).Masked()
+	}
+	if rapid.IntRange(0, 3).Draw(rt, "lacks") == 0 {
+		c.Subnets.IPv6, c.Addresses.IPv6 = netip.Prefix{}, netip.Addr{}
+	}
+	if shared && rapid.IntRange(0, 4).Draw(rt, "publishes") > 0 {
+		c = flannels(c)
+		c.Flannel.MACs = flannels(candidate(number("MACs"))).Flannel.MACs
+	}
+	return c
+}
+
 // TestJoinAnybody joins candidates of a small world, in which they claim each other's
 // things: whatever they say, members share nothing; who is not a member with a
 // family is named; all agree who is one; and who comes later takes nothing away.
@@ -178,21 +198,7 @@ func TestJoinAnybody(t *testing.T) {
 		sp := clustered(t, more, "")
 		var list []spec.Candidate
 		for i := range rapid.IntRange(1, 8).Draw(rt, "nodes") {
-			number := func(label string) int { return rapid.IntRange(1, 6).Draw(rt, label) }
-			c := candidate(i)
-			c.Name = fmt.Sprint("n", 9-i)
-			c.Subnets, c.Addresses = candidate(number("subnets")).Subnets, candidate(number("addresses")).Addresses
-			if rapid.Bool().Draw(rt, "narrow") {
-				c.Subnets.IPv4 = netip.PrefixFrom(c.Subnets.IPv4.Addr(), rapid.IntRange(14, 32).Draw(rt, "bits")).Masked()
-			}
-			if rapid.IntRange(0, 3).Draw(rt, "lacks") == 0 {
-				c.Subnets.IPv6, c.Addresses.IPv6 = netip.Prefix{}, netip.Addr{}
-			}
-			if shared && rapid.IntRange(0, 4).Draw(rt, "publishes") > 0 {
-				c = flannels(c)
-				c.Flannel.MACs = flannels(candidate(number("MACs"))).Flannel.MACs
-			}
-			list = append(list, c)
+			list = append(list, claiming(rt, i, shared))
 		}
 		const observer = "nobody"
 		nodes, out := sp.Join(list, observer)
@@ -250,10 +256,8 @@ func TestJoinAnybody(t *testing.T) {
 	})
 }
 
-// BenchmarkJoin is a cluster of the largest size.
-func BenchmarkJoin(b *testing.B) {
-	sp := clustered(b, "", "")
-	var list []spec.Candidate
+// largest are the candidates of a cluster of the largest size.
+func largest() (list []spec.Candidate) {
 	for i := range 5000 {
 		c := candidate(i % 200)
 		c.Name = fmt.Sprintf("node-%04d", i)
@@ -263,6 +267,11 @@ func BenchmarkJoin(b *testing.B) {
 		c.Subnets.IPv6 = netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%x::/64", i))
 		list = append(list, c)
 	}
+	return list
+}
+
+func BenchmarkJoin(b *testing.B) {
+	sp, list := clustered(b, "", ""), largest()
 	for b.Loop() {
 		if nodes, out := sp.Join(list, "node-0000"); len(nodes) != 5000 {
 			b.Fatal(texts(out[:3]))

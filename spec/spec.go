@@ -73,6 +73,11 @@ type PodRange struct {
 // Family is the range's address family.
 func (r PodRange) Family() Family { return FamilyOf(r.CIDR.Addr()) }
 
+// holds says that a prefix lies in the range.
+func (r PodRange) holds(p netip.Prefix) bool {
+	return p.Bits() >= r.CIDR.Bits() && r.CIDR.Contains(p.Addr())
+}
+
 // PodRange is the range of a family.
 func (n *Network) PodRange(f Family) (PodRange, bool) {
 	for _, r := range n.Pods {
