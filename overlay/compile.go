@@ -91,7 +91,7 @@ const minMTUv6 = 1280
 // too small.
 func Compile(sp *spec.Spec, node *spec.Node, facts Facts) (*Desired, error) {
 	d := &Desired{State: NewState(len(sp.Nodes)), Declared: map[string]bool{}}
-	c := compiler{Desired: d, sp: sp, net: sp.Network, node: node, facts: facts}
+	c := newCompiler(d, sp, node, facts)
 	if sp.Network == nil {
 		if enforces(sp) {
 			c.bridgeCalls(spec.Families[:])
@@ -129,6 +129,15 @@ type compiler struct {
 	underlays spec.PerFamily[*underlay]   // by underlay family, nil where no pod family rides it
 }
 
+func newCompiler(d *Desired, sp *spec.Spec, node *spec.Node, facts Facts) *compiler {
+	c := &compiler{Desired: d, sp: sp, net: sp.Network, node: node, facts: facts}
+	for _, subnet := range node.Subnets {
+		pods := spec.FamilyOf(subnet.Addr())
+		c.rides.Set(pods, sp.UnderlayFamily(pods))
+	}
+	return c
+}
+
 // chooseUnderlays finds the interface for every underlay family that carries
 // pods.
 func (c *compiler) chooseUnderlays() error {
@@ -136,8 +145,7 @@ func (c *compiler) chooseUnderlays() error {
 		if !c.has(pods.Family()) {
 			continue
 		}
-		family := c.sp.UnderlayFamily(pods.Family())
-		c.rides.Set(pods.Family(), family)
+		family := c.rides.Get(pods.Family())
 		if c.underlays.Get(family) != nil {
 			continue
 		}
@@ -318,20 +326,24 @@ func (c *compiler) vtepMAC(name string, family spec.Family) spec.MAC {
 }
 
 func (c *compiler) peers() {
-	ids := nextHopIDs(c.sp)
 	c.Peers = make([]Peer, 0, len(c.sp.Nodes)*len(c.net.Pods))
 	for _, peer := range c.sp.Nodes {
-		if peer.Name == c.node.Name {
-			continue
-		}
-		for _, subnet := range peer.Subnets {
-			c.peer(peer, subnet, ids[nextHopOwner{peer.Name, spec.FamilyOf(subnet.Addr())}])
-		}
+		c.peer(peer)
 	}
 }
 
-// peer leads one subnet of a peer to it.
-func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
+// peer leads the subnets of a node to it, if it is another one.
+func (c *compiler) peer(peer *spec.Node) {
+	if peer.Name == c.node.Name {
+		return
+	}
+	for _, subnet := range peer.Subnets {
+		c.subnet(peer, subnet)
+	}
+}
+
+// subnet leads one subnet of a peer to it.
+func (c *compiler) subnet(peer *spec.Node, subnet netip.Prefix) {
 	pods := spec.FamilyOf(subnet.Addr())
 	family := c.rides.Get(pods) // 0: this node has no pods of that family
 	address, ok := peer.Address(family)
@@ -359,6 +371,7 @@ func (c *compiler) peer(peer *spec.Node, subnet netip.Prefix, id uint32) {
 		c.Neighbours[NeighbourKey{vtep, subnet.Addr()}] = Neighbour{MAC: mac, Permanent: true}
 		c.FDB[FDBKey{vtep, mac, address.Addr}] = FDBEntry{Permanent: true}
 	}
+	id := nextHopID(c.sp.Cluster, nextHopOwner{peer.Name, pods}, c.NextHops)
 	c.NextHops[id] = hop
 	c.Routes[RouteKey{Dst: subnet, Metric: defaultMetric(pods)}] = Route{NextHop: id, Protocol: Protocol}
 	c.Peers = append(c.Peers, Peer{peer.Name, subnet, direct, address.Addr, id})

@@ -72,8 +72,11 @@ func (h hopNotice) concerns(o *Observed, gone bool) (c Class) {
 		c |= Routes
 	}
 	// One that is not known may have been made since the reading, and a path
-	// to a peer with it.
-	if len(o.asked) > 0 && !h.fresh && (!there || held.Other || o.vias[HostPath{Link: held.Link, Gateway: held.Gateway}]) {
+	// to a peer with it. When it goes, it says itself where it led.
+	if gone && !there {
+		held = h.NextHop
+	}
+	if len(o.asked) > 0 && !h.fresh && (!there && !gone || held.Other || o.vias[HostPath{Link: held.Link, Gateway: held.Gateway}]) {
 		c |= Paths
 	}
 	return c

@@ -211,6 +211,12 @@ var concernRows = []concernRow{
 	{"one of others that a route of the pod network uses", rtmNewNextHop, func(o *Observed) []byte {
 		return o.aHop(8, func(n *NextHop) { n.Gateway = nodeAddress(spec.IPv4, 9) }, ifEth0)
 	}, Routes},
+	{"one that nobody knew and by which a peer was reached is gone", rtmDelNextHop, func(o *Observed) []byte {
+		return o.aHop(71, func(n *NextHop) { n.Gateway, n.Protocol = netip.MustParseAddr("192.0.2.1"), 4 }, ifEth0)
+	}, Paths},
+	{"one that nobody knew is gone", rtmDelNextHop, func(o *Observed) []byte {
+		return o.aHop(71, func(n *NextHop) { n.Gateway, n.Protocol = nodeAddress(spec.IPv4, 9), 4 }, ifEth0)
+	}, 0},
 	{"a group", rtmNewNextHop, says(appendAttr(appendAttr32([]byte{0, 0, 4, 0, 0, 0, 0, 0}, nhaID, 9), nhaGroup, make([]byte, 8))), Paths},
 
 	{"a neighbour of a foreign link", rtmNewNeigh, func(o *Observed) []byte { return ourNeighbour(o, func(n *neighbourEntry) { n.MAC[5]++ }, ifEth0) }, 0},

@@ -55,10 +55,15 @@ func questions(sp *spec.Spec, node *spec.Node) []netip.Addr {
 	if to := underlayChoice(sp, node).RouteTo; to.IsValid() {
 		asked = append(asked, to)
 	}
-	if sp.Network.Backend.Type != spec.HostGW && !sp.Network.Backend.DirectRouting {
-		return asked
+	return append(asked, peerQuestions(sp, node, sp.Nodes)...)
+}
+
+// peerQuestions are those about some nodes.
+func peerQuestions(sp *spec.Spec, node *spec.Node, peers []*spec.Node) (asked []netip.Addr) {
+	if sp.Network == nil || sp.Network.Backend.Type != spec.HostGW && !sp.Network.Backend.DirectRouting {
+		return nil
 	}
-	for _, peer := range sp.Nodes {
+	for _, peer := range peers {
 		if peer.Name == node.Name {
 			continue
 		}

@@ -29,6 +29,11 @@ func (*Reader) Refresh(context.Context, *Observed, Class) (*Observed, error) {
 	return nil, errNotLinux
 }
 
+// Ask fails.
+func (*Reader) Ask(*Observed, *spec.Spec, *spec.Node, []*spec.Node, []*spec.Node) (bool, error) {
+	return false, errNotLinux
+}
+
 // Sysctls fails.
 func (*Reader) Sysctls([]string) (map[string]string, error) { return nil, errNotLinux }
 

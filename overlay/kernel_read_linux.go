@@ -303,10 +303,16 @@ func (r *Reader) strictReversePath(links map[string]bool) ([]string, error) {
 	return strict, nil
 }
 
-func (r *reading) readPaths(context.Context) error {
-	r.Facts.Paths = make(map[netip.Addr]HostPath, len(r.scope.Ask))
-	msgs := make([]message, len(r.scope.Ask))
-	for i, a := range r.scope.Ask {
+func (r *reading) readPaths(context.Context) (err error) {
+	r.Facts.Paths, err = r.paths(r.scope.Ask)
+	return err
+}
+
+// paths asks the host where packets to addresses go.
+func (r *reading) paths(addresses []netip.Addr) (map[netip.Addr]HostPath, error) {
+	paths := make(map[netip.Addr]HostPath, len(addresses))
+	msgs := make([]message, len(addresses))
+	for i, a := range addresses {
 		msgs[i] = encodeRouteGet(a)
 	}
 	var broken error
@@ -317,7 +323,7 @@ func (r *reading) readPaths(context.Context) error {
 			return
 		}
 		if route.kind == routeUnicast || route.kind == routeLocal {
-			r.Facts.Paths[r.scope.Ask[i]] = HostPath{
+			paths[addresses[i]] = HostPath{
 				Link:    r.linkName(route.ifindex),
 				Gateway: route.Gateway,
 				Local:   route.kind == routeLocal,
@@ -326,10 +332,22 @@ func (r *reading) readPaths(context.Context) error {
 	})
 	for i, err := range errs {
 		if err != nil && !unreachable(err) {
-			return fmt.Errorf("route to %s: %w", r.scope.Ask[i], err)
+			return nil, fmt.Errorf("route to %s: %w", addresses[i], err)
 		}
 	}
-	return broken
+	return paths, broken
+}
+
+// Ask has a reading be one for a spec in which some nodes have become others: where
+// Compile has to know the paths to these, they are asked for. It changes o, which its
+// caller has to have for himself, or it reports false where all has to be read.
+func (r *Reader) Ask(o *Observed, sp *spec.Spec, node *spec.Node, gone, come []*spec.Node) (bool, error) {
+	read := reading{Reader: r, Observed: o}
+	ok, err := o.ask(sp, node, gone, come, read.paths)
+	if err != nil {
+		return false, fmt.Errorf("reading paths to the peers: %w", err)
+	}
+	return ok && !read.unknown, nil
 }
 
 // Sysctls reads switches by their path below /proc/sys. One that does not

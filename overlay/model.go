@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // Model is a host's network as polder understands the kernel: what polder's
@@ -110,15 +112,26 @@ func (m *Model) Refresh(old *Observed, classes Class) *Observed {
 		next.State.Duplicates = slices.DeleteFunc(slices.Clone(m.state.Duplicates), func(e RouteEntry) bool { return !next.wantsRoute(e) })
 	}
 	if classes&Paths != 0 {
-		next.Facts.Paths = map[netip.Addr]HostPath{}
-		for _, a := range next.scope.Ask {
-			if path, ok := m.path(a); ok {
-				next.Facts.Paths[a] = path
-			}
-		}
+		next.Facts.Paths = m.paths(next.scope.Ask)
 	}
 	next.index()
 	return &next
+}
+
+// Ask is what a Reader's Ask would do.
+func (m *Model) Ask(o *Observed, sp *spec.Spec, node *spec.Node, gone, come []*spec.Node) bool {
+	ok, _ := o.ask(sp, node, gone, come, func(a []netip.Addr) (map[netip.Addr]HostPath, error) { return m.paths(a), nil })
+	return ok
+}
+
+func (m *Model) paths(addresses []netip.Addr) map[netip.Addr]HostPath {
+	paths := map[netip.Addr]HostPath{}
+	for _, a := range addresses {
+		if path, ok := m.path(a); ok {
+			paths[a] = path
+		}
+	}
+	return paths
 }
 
 // Sysctls is what a Reader's Sysctls would give.

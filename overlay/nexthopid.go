@@ -20,26 +20,22 @@ const (
 	nextHopMask = nextHopBase - 1
 )
 
-// nextHopIDs gives every node's pod families their nexthop object IDs: a hash
-// of the owner, so that nodes that come and go leave the others' alone. Where
-// two hashes meet, the later name moves on; among 10,000 objects that happens
-// to one file in twenty.
-func nextHopIDs(sp *spec.Spec) map[nextHopOwner]uint32 {
-	ids := make(map[nextHopOwner]uint32, 2*len(sp.Nodes))
-	taken := make(map[uint32]bool, 2*len(sp.Nodes))
-	for _, node := range sp.Nodes { // sorted by name
-		for _, family := range spec.Families {
-			owner := nextHopOwner{node.Name, family}
-			id := hashNextHop(sp.Cluster, owner)
-			for taken[id] {
-				id = nextHopBase | (id+1)&nextHopMask
-			}
-			taken[id] = true
-			ids[owner] = id
+// nextHopID is the ID of an owner's nexthop object: a hash of the owner, so that nodes
+// that come and go leave the others' alone. Where two hashes meet, the later name, to
+// which IDs are given later, moves on; among 10,000 objects that happens to one file in
+// twenty.
+func nextHopID[T any](cluster string, owner nextHopOwner, taken map[uint32]T) uint32 {
+	id := hashNextHop(cluster, owner)
+	for {
+		if _, met := taken[id]; !met {
+			return id
 		}
+		id = nextID(id)
 	}
-	return ids
 }
+
+// nextID is where an owner moves on to.
+func nextID(id uint32) uint32 { return nextHopBase | (id+1)&nextHopMask }
 
 func hashNextHop(cluster string, owner nextHopOwner) uint32 {
 	h := fnv.New32a()

@@ -19,6 +19,19 @@ func idSpec(cluster string, names []string) *spec.Spec {
 	return sp
 }
 
+// nextHopIDs are those of all nodes and families.
+func nextHopIDs(sp *spec.Spec) map[nextHopOwner]uint32 {
+	ids, taken := map[nextHopOwner]uint32{}, map[uint32]bool{}
+	for _, node := range sp.Nodes {
+		for _, family := range spec.Families {
+			owner := nextHopOwner{node.Name, family}
+			ids[owner] = nextHopID(sp.Cluster, owner, taken)
+			taken[ids[owner]] = true
+		}
+	}
+	return ids
+}
+
 // TestNextHopIDsStay: whoever comes and goes, the others keep their IDs. Two
 // hashes that meet are the exception, and too rare for this test.
 func TestNextHopIDsStay(t *testing.T) {

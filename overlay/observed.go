@@ -8,8 +8,8 @@ import (
 )
 
 // Observed is one reading of the kernel, within a scope. Nothing that it holds
-// is ever changed by a Reader: a later reading that shares objects with it is
-// another value.
+// is ever changed by a Reader's Read and Refresh: a later reading that shares objects
+// with it is another value.
 type Observed struct {
 	State State
 	Facts Facts
@@ -159,8 +159,7 @@ func (o *Observed) index() {
 		held(e.Route)
 	}
 	for _, path := range o.Facts.Paths {
-		o.hangs[path.Link] |= Paths
-		o.vias[path] = true
+		o.noteDependence(path)
 	}
 	if to := o.scope.routeTo; to.IsValid() {
 		o.underlays[o.Facts.Paths[to].Link] = true
