@@ -42,7 +42,12 @@ var (
 // Compile makes the guard's fragment of `inet polder`. Without a network block
 // the fragment is empty.
 func Compile(sp *spec.Spec, node *spec.Node, links Links) nft.Table {
-	g := guard{sp: sp, node: node, links: links, table: nft.Table{Family: nft.INet, Name: nft.TableName}}
+	return Peers{}.Exchange(node.Name, nil, sp.Nodes).Compile(sp, node, links)
+}
+
+// Compile is Compile where it is known what the nodes of the spec come to.
+func (p Peers) Compile(sp *spec.Spec, node *spec.Node, links Links) nft.Table {
+	g := guard{sp: sp, node: node, links: links, peers: p, table: nft.Table{Family: nft.INet, Name: nft.TableName}}
 	if sp.Network == nil {
 		return g.table
 	}
@@ -69,6 +74,7 @@ type guard struct {
 	sp    *spec.Spec
 	node  *spec.Node
 	links Links
+	peers Peers
 	table nft.Table
 }
 
@@ -134,19 +140,8 @@ func (g *guard) vxlanSets() {
 	}
 	g.set(setPodLinks, nft.TypeIfName, false, links)
 	for _, f := range g.underlays() {
-		g.set(setPeers.Get(f), nft.AddrType(f), false, g.peers(f))
+		g.set(setPeers.Get(f), nft.AddrType(f), false, g.peers.addresses.Get(f))
 	}
-}
-
-// peers are the underlay addresses of the other nodes.
-func (g *guard) peers(f spec.Family) []nft.Element {
-	list := make([]nft.Element, 0, len(g.sp.Nodes))
-	for _, n := range g.sp.Nodes {
-		if a, ok := n.Address(f); ok && n.Name != g.node.Name {
-			list = append(list, nft.Exact(nft.Addr(a.Addr)))
-		}
-	}
-	return list
 }
 
 // fromPods keeps pods from speaking VXLAN themselves. A frame that a pod wraps

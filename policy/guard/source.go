@@ -76,13 +76,7 @@ func (g *guard) nobody(pods spec.PodRange) nft.Rule {
 
 // peerSubnets makes the set of the other nodes' pod subnets.
 func (g *guard) peerSubnets(f spec.Family) {
-	subnets := make([]netip.Prefix, 0, len(g.sp.Nodes))
-	for _, n := range g.sp.Nodes {
-		if s, ok := n.Subnet(f); ok && n.Name != g.node.Name {
-			subnets = append(subnets, s)
-		}
-	}
-	g.set(setSubnets.Get(f), nft.AddrType(f), true, nft.PrefixElements(subnets))
+	g.set(setSubnets.Get(f), nft.AddrType(f), true, g.peers.subnets.Get(f))
 }
 
 // eitherPath are the exceptions to the source check while two nodes may hold
