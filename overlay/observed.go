@@ -46,6 +46,9 @@ func newObserved(scope Scope) *Observed {
 	return &Observed{scope: scope, State: NewState(scope.peers), asked: asked}
 }
 
+// Scope is what was read for.
+func (o *Observed) Scope() Scope { return o.scope }
+
 // name is a link's by its index. An index without a link is of one that came
 // since the links were read, or that is in another namespace.
 func (o *Observed) name(index int) string { return o.links[index].Name }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -28,8 +29,8 @@ type Cluster interface {
 
 // Update is something that a cluster tells.
 type Update struct {
-	Events []policy.Event   // in the order in which they happened
-	Nodes  []spec.Candidate // all that there are now; nil: the same as before
+	Events []policy.Event             // in the order in which they happened
+	Nodes  map[string]*spec.Candidate // that have come or changed, by name; nil: it is gone
 	// Complete says that with this everything has been told of that there was to
 	// begin with. Until then nothing in the kernel is changed: what is missing
 	// would be taken for gone.
@@ -52,9 +53,10 @@ type Saying struct {
 func (u *Update) add(o Update) {
 	u.Events = append(u.Events, o.Events...)
 	u.Complete = u.Complete || o.Complete
-	if o.Nodes != nil {
-		u.Nodes = o.Nodes
+	if u.Nodes == nil {
+		u.Nodes = make(map[string]*spec.Candidate, len(o.Nodes))
 	}
+	maps.Copy(u.Nodes, o.Nodes)
 	if o.Hearing != nil {
 		u.Hearing = o.Hearing
 	}
@@ -123,7 +125,7 @@ func (d *Daemon) openUpdate(u Update, since time.Time) {
 	if u.Saying != nil {
 		d.say(u.Saying.Err)
 	}
-	if len(u.Events) == 0 && u.Nodes == nil && !u.Complete {
+	if len(u.Events) == 0 && len(u.Nodes) == 0 && !u.Complete {
 		return
 	}
 	d.now.Counters.Events += uint64(len(u.Events))
@@ -132,9 +134,9 @@ func (d *Daemon) openUpdate(u Update, since time.Time) {
 	}
 	d.meet()
 	what := dirt{policies: true}
-	if u.Nodes != nil {
+	if len(u.Nodes) > 0 {
 		d.applier.setNodes(u.Nodes)
-		what.spec = true
+		what.nodes = true
 	}
 	if u.Complete && d.waiting {
 		d.waiting = false
@@ -175,17 +177,16 @@ func (d *Daemon) say(err error) {
 // follow forgets what a cluster told, and says whether one will tell.
 func (p *Planner) follow(cluster bool) {
 	p.follows = cluster
-	p.candidates, p.joined, p.macs = nil, nil, spec.PerFamily[spec.MAC]{}
+	p.members, p.joined, p.macs = spec.Members{}, nil, spec.PerFamily[spec.MAC]{}
 	p.inventory, p.merged, p.index, p.current = p.inventory.Attached(), nil, nil, false
 }
 
-func (p *Planner) setNodes(candidates []spec.Candidate) {
-	for i := range candidates {
-		if candidates[i].Name == p.options.Node {
-			p.keepMACs(&candidates[i])
-		}
+func (p *Planner) setNodes(changes map[string]*spec.Candidate) {
+	if own := changes[p.options.Node]; own != nil {
+		p.keepMACs(own)
 	}
-	p.candidates, p.joined, p.merged = candidates, nil, nil
+	p.members.Set(changes)
+	p.joined, p.merged = nil, nil
 }
 
 // keepMACs has the node's own candidate say the MACs that its VTEPs have. What its
@@ -263,32 +264,4 @@ func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 		return nil, nil, fmt.Errorf("node %q is not in the spec or in the cluster", p.options.Node)
 	}
 	return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)
-}
-
-// enforce puts into force what the cluster told, without looking at anything else.
-// The kernel is not read afterwards: it has taken what was sent in the generation
-// for which it was meant, and would tell of what somebody did to it since. It
-// reports false if that cannot be done: all is to be looked at.
-func (r *round) enforce(ctx context.Context) bool {
-	if r.dirty != (dirt{policies: true}) || r.view == nil || r.view.wanted == nil || r.view.indexed != r.applier.version || !r.applier.current || r.view.enforcing != r.applier.enforcing() || !r.view.inForce() || len(r.applier.refused) > 0 {
-		return false
-	}
-	sp, node, err := r.applier.own()
-	if err != nil {
-		return false
-	}
-	v, with := *r.view, *sp
-	with.Nodes = r.applier.nodes().all // the guard of VXLAN knows peers by them
-	r.applier.want(&v, &with, node)
-	if plan := v.wanted.plan(v.rules); !plan.Empty() {
-		gen, err := r.applier.ruleset.Commit(ctx, plan, v.gen)
-		if err != nil {
-			r.dirty = r.dirty.with(dirt{rules: true, spec: true})
-			return false
-		}
-		v.gen = gen
-	}
-	v.rules = v.wanted.ruleset
-	r.view = &v
-	return true
 }

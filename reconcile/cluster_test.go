@@ -134,7 +134,7 @@ func TestAPodOfACluster(t *testing.T) {
 		cluster := make(fakeCluster)
 		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
-		cluster <- Update{Nodes: []spec.Candidate{member(1), member(2)}, Complete: true}
+		cluster <- Update{Nodes: are(member(1), member(2)), Complete: true}
 		h.settle()
 		reads := h.reads()
 		cluster <- Update{Events: []policy.Event{pod(1, app("web")), allows("first", "web", "web")}}
@@ -235,13 +235,13 @@ func TestNodesOfACluster(t *testing.T) {
 			return spec.Candidate{Name: name, Addresses: spec.PerFamily[netip.Addr]{IPv4: netip.MustParseAddr(address)}}
 		}
 		own := node("n1", "192.0.2.11")
-		cluster <- Update{Nodes: []spec.Candidate{node("n2", "192.0.2.12")}, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		cluster <- Update{Nodes: are(node("n2", "192.0.2.12")), Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
 		h.settle()
 		if c := h.Condition(); c.InSync || len(c.Failures) != 1 || !strings.Contains(c.Failures[0].Err.Error(), `node "n1" is not in the spec or in the cluster`) {
 			t.Fatalf("without a node of ours: %q, %+v", c, c.Failures)
 		}
 		for _, addresses := range []string{"192.0.2.12", "192.0.2.13"} {
-			cluster <- Update{Nodes: []spec.Candidate{own, node("n2", addresses)}}
+			cluster <- Update{Nodes: are(own, node("n2", addresses))}
 			h.pass(time.Minute)
 			if c := h.Condition(); !c.InSync || !strings.Contains(h.ruleset(), "10.244.1.100 : jump") {
 				t.Fatalf("%q, %+v\n%s", c, c.Failures, h.ruleset())
@@ -274,13 +274,12 @@ func TestAnIndexThatStays(t *testing.T) {
 				Subnets: spec.PerFamily[netip.Prefix]{IPv4: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i), 0}), 24)},
 			}
 		}
-		list := []spec.Candidate{node(1), node(2)}
-		cluster <- Update{Nodes: list, Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
+		cluster <- Update{Nodes: are(node(1), node(2)), Events: []policy.Event{pod(0, app("db")), allows("first", "web", "db")}, Complete: true}
 		h.settle()
 		before, reads := h.applier.version, h.count["rules"]
 		h.do(func() { h.network.Plug("veth7") })
 		h.settle()
-		cluster <- Update{Nodes: append(list, node(3)), Events: []policy.Event{pod(2, app("db"))}}
+		cluster <- Update{Nodes: are(node(3)), Events: []policy.Event{pod(2, app("db"))}}
 		h.settle()
 		if text := h.ruleset(); !h.Condition().InSync || !strings.Contains(text, "192.0.2.13") || !strings.Contains(text, "10.244.1.102 : jump") {
 			t.Fatalf("%s, and not as told:\n%s", h.Condition(), text)
@@ -307,7 +306,7 @@ func TestTheFirstPolicy(t *testing.T) {
 		h.run(DaemonOptions{Cluster: cluster.open})
 		defer h.end()
 		own := spec.Candidate{Name: "n1", Addresses: spec.PerFamily[netip.Addr]{IPv4: netip.MustParseAddr("192.0.2.11")}}
-		cluster <- Update{Nodes: []spec.Candidate{own}, Events: []policy.Event{pod(0, app("db"))}, Complete: true}
+		cluster <- Update{Nodes: are(own), Events: []policy.Event{pod(0, app("db"))}, Complete: true}
 		for _, want := range []string{"0", "1"} {
 			h.settle()
 			if now := h.network.Sysctls([]string{show})[show]; now != want {

@@ -11,13 +11,16 @@ type dirt struct {
 	// policies says that the index of policies has changed. That is no reason to
 	// look at anything else.
 	policies bool
+	// nodes says that the cluster's nodes have changed. Where that cannot be told
+	// from what is known, it is as if the spec were another.
+	nodes bool
 }
 
 // everything is the dirt of one who knows nothing.
 var everything = dirt{network: overlay.Everything &^ overlay.Sysctls, rules: true, sysctls: true, spec: true, policies: true}
 
 func (d dirt) with(o dirt) dirt {
-	return dirt{d.network | o.network, d.rules || o.rules, d.sysctls || o.sysctls, d.spec || o.spec, d.policies || o.policies}
+	return dirt{d.network | o.network, d.rules || o.rules, d.sysctls || o.sysctls, d.spec || o.spec, d.policies || o.policies, d.nodes || o.nodes}
 }
 
 // touched is what a plan writes. Sysctls are read every time.

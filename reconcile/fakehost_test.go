@@ -53,7 +53,12 @@ func (s *fakeSource) write(l *loaded) {
 // parsed reads a spec's text.
 func parsed(t *testing.T, text string) *loaded {
 	t.Helper()
-	file := filepath.Join(filepath.Dir(t.TempDir()), "polder.hcl") // the same each time
+	return parsedIn(t, filepath.Dir(t.TempDir()), text) // the same each time
+}
+
+func parsedIn(t testing.TB, dir, text string) *loaded {
+	t.Helper()
+	file := filepath.Join(dir, "polder.hcl")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

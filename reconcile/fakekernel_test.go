@@ -147,6 +147,13 @@ func (k fakeNetwork) Refresh(_ context.Context, old *overlay.Observed, classes o
 	return k.network.Refresh(old, classes), k.reading()
 }
 
+func (k fakeNetwork) Ask(o *overlay.Observed, sp *spec.Spec, node *spec.Node, gone, come []*spec.Node) (bool, error) {
+	k.access("ask")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.network.Ask(o, sp, node, gone, come), k.reading()
+}
+
 func (k fakeNetwork) Sysctls(paths []string) (map[string]string, error) {
 	k.access("sysctls")
 	k.mu.Lock()

@@ -15,6 +15,7 @@ type (
 	networkReader interface {
 		Read(ctx context.Context, scope overlay.Scope) (*overlay.Observed, error)
 		Refresh(ctx context.Context, old *overlay.Observed, classes overlay.Class) (*overlay.Observed, error)
+		Ask(o *overlay.Observed, sp *spec.Spec, node *spec.Node, gone, come []*spec.Node) (bool, error)
 		Sysctls(paths []string) (map[string]string, error)
 		ForwardingResets(f spec.Family) (map[string]string, error)
 		Close() error

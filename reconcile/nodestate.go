@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -44,9 +45,9 @@ func (p *Planner) nodes() *joined {
 	sp := p.options.Spec
 	j := &joined{all: sp.Nodes}
 	if sp.NodesBeside() {
-		j.all, j.out = sp.Join(p.candidates, p.options.Node)
+		j.all, j.out = p.members.Join(sp, p.options.Node)
 	}
-	if i := slices.IndexFunc(j.all, func(n *spec.Node) bool { return n.Name == p.options.Node }); i >= 0 {
+	if i, there := slices.BinarySearchFunc(j.all, p.options.Node, func(n *spec.Node, name string) int { return cmp.Compare(n.Name, name) }); there {
 		j.own = j.all[i]
 	}
 	p.joined = j

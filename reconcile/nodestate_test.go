@@ -50,6 +50,22 @@ func member(i int) spec.Candidate {
 	}
 }
 
+// are are candidates that have come or changed, and gone are some that have gone as well.
+func are(candidates ...spec.Candidate) map[string]*spec.Candidate {
+	changes := map[string]*spec.Candidate{}
+	for _, c := range candidates {
+		changes[c.Name] = &c
+	}
+	return changes
+}
+
+func gone(changes map[string]*spec.Candidate, names ...string) map[string]*spec.Candidate {
+	for _, name := range names {
+		changes[name] = nil
+	}
+	return changes
+}
+
 func (h *fakeHost) route(dst string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,7 +86,7 @@ func TestNetworkOfACluster(t *testing.T) {
 
 		bare := member(1)
 		bare.Subnets = spec.PerFamily[netip.Prefix]{}
-		cluster.fakeCluster <- Update{Nodes: []spec.Candidate{bare, member(2)}, Complete: true}
+		cluster.fakeCluster <- Update{Nodes: are(bare, member(2)), Complete: true}
 		h.settle()
 		s, _ := cluster.latest()
 		if c := h.Condition(); c.InSync || len(s.Self) != 1 || s.Self[0].Reason != spec.NoPodCIDR || s.Stands || len(s.Families) > 0 ||
@@ -81,7 +97,7 @@ func TestNetworkOfACluster(t *testing.T) {
 		wrong := member(3)
 		wrong.Subnets.IPv4 = netip.MustParsePrefix("10.244.2.0/24")
 		all := []spec.Candidate{member(1), member(2), wrong}
-		cluster.fakeCluster <- Update{Nodes: slices.Clone(all)}
+		cluster.fakeCluster <- Update{Nodes: are(all...)}
 		h.settle()
 		s, count := cluster.latest()
 		if c := h.Condition(); !c.InSync || !s.Stands || len(s.Self) > 0 || !h.route("10.244.2.0/24") {
@@ -100,7 +116,7 @@ func TestNetworkOfACluster(t *testing.T) {
 
 		// What the own Node is made to say is not what the VTEP becomes.
 		all[0].Polder.MACs.IPv4 = spec.MAC{2, 9, 9, 9, 9, 9}
-		cluster.fakeCluster <- Update{Nodes: slices.Clone(all)}
+		cluster.fakeCluster <- Update{Nodes: are(all...)}
 		h.settle()
 		if again, n := cluster.latest(); again.MACs.IPv4 != derived || n != count {
 			t.Fatalf("published %+v, %d times more", again, n-count)
@@ -111,7 +127,7 @@ func TestNetworkOfACluster(t *testing.T) {
 			h.refused, h.refusal = map[objectKey]int{{"route", "10.244.3.0/24"}: 1000}, errRefused
 		})
 		all[2].Subnets.IPv4 = netip.MustParsePrefix("10.244.3.0/24")
-		cluster.fakeCluster <- Update{Nodes: slices.Clone(all)}
+		cluster.fakeCluster <- Update{Nodes: are(all...)}
 		h.settle()
 		if s, _ := cluster.latest(); !s.Stands || len(s.Peers) != 1 || s.Peers[0].Node != "n3" || s.Peers[0].Reason != spec.NoPath {
 			t.Fatalf("published %+v", s)
@@ -132,7 +148,7 @@ func TestNetworkOfACluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		all[0].Subnets.IPv4 = netip.MustParsePrefix("10.244.7.0/24")
-		cluster.fakeCluster <- Update{Nodes: slices.Clone(all)}
+		cluster.fakeCluster <- Update{Nodes: are(all...)}
 		h.settle()
 		if s, _ := cluster.latest(); !slices.Equal(s.Strays, []string{"shop/web"}) || !s.Stands {
 			t.Fatalf("published %+v", s)
@@ -146,12 +162,12 @@ func TestNetworkOfACluster(t *testing.T) {
 		}
 
 		// Without a subnet again, what is there stays, and it is said.
-		cluster.fakeCluster <- Update{Nodes: []spec.Candidate{bare, member(2)}}
+		cluster.fakeCluster <- Update{Nodes: gone(are(bare), "n3")}
 		h.settle()
 		if s, _ := cluster.latest(); s.Stands || len(s.Self) != 1 || !h.route("10.244.2.0/24") {
 			t.Fatalf("published %+v", s)
 		}
-		cluster.fakeCluster <- Update{Nodes: []spec.Candidate{member(1)}}
+		cluster.fakeCluster <- Update{Nodes: gone(are(member(1)), "n2")}
 		h.settle()
 		if h.route("10.244.2.0/24") || !h.Condition().InSync {
 			t.Fatalf("a node that is gone is still there: %q", h.Condition())

@@ -15,6 +15,7 @@ import (
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/policy/guard"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -54,11 +55,11 @@ type Planner struct {
 	merged    *spec.Spec
 	attached  attach.List
 	follows   bool // a cluster tells what there is
-	// candidates are the nodes that a cluster tells of; joined is what became of them
+	// members are the nodes that a cluster tells of; joined is what became of them
 	// beside those of the spec; nil: as of before the latest change of either.
-	candidates []spec.Candidate
-	joined     *joined
-	macs       spec.PerFamily[spec.MAC] // of the node's VTEPs, once they are in the kernel
+	members spec.Members
+	joined  *joined
+	macs    spec.PerFamily[spec.MAC] // of the node's VTEPs, once they are in the kernel
 }
 
 // Open opens a planner for the calling thread's network namespace.
@@ -161,6 +162,11 @@ type view struct {
 	facts    overlay.Facts    // of the host, as they were compiled with
 	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
 	desired  *overlay.Desired // the same, with what memory puts back
+	// node and nodes are those of the spec that it was compiled with, and peers what
+	// the guard makes of guarded.
+	node           *spec.Node
+	nodes, guarded []*spec.Node
+	peers          guard.Peers
 	// enforcing says that there were policies: without any, nothing is asked of a
 	// bridge that is not ours.
 	enforcing bool
@@ -278,6 +284,7 @@ func (v *view) outdated() bool {
 func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {
 	v.facts = v.memory.advertised(v.observed.Facts)
 	v.compiled, err = overlay.Compile(sp, node, v.facts)
+	v.node, v.nodes = node, sp.Nodes
 	return err
 }
 

@@ -19,9 +19,10 @@ func (d *Daemon) round(ctx context.Context) {
 	r := round{Daemon: d, cause: d.cause, since: d.since, dirty: d.dirty, began: time.Now()}
 	d.cause, d.dirty, d.relist = "", dirt{}, true
 	if !r.enforce(ctx) {
+		r.dirty.spec = r.dirty.spec || r.dirty.nodes
 		r.run(ctx)
 		d.speak()
-	} else if len(d.said.Strays) > 0 {
+	} else if r.dirty.nodes || len(d.said.Strays) > 0 {
 		d.speak() // one may be gone
 	}
 	d.now.Counters.Rounds[r.cause]++

@@ -33,7 +33,9 @@ func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 	w := &wanted{policies: policies.Table}
 	v.names = p.index.NameOf
 	sp = p.index.Beside(sp)
-	others := nft.Merge(nat.Compile(sp, node), guard.Compile(sp, node, links), spoof.CompileINet(sp, node))
+	gone, come := shifted(v.guarded, sp.Nodes)
+	v.peers, v.guarded = v.peers.Exchange(node.Name, gone, come), sp.Nodes
+	others := nft.Merge(nat.Compile(sp, node), v.peers.Compile(sp, node, links), spoof.CompileINet(sp, node))
 	bridge := spoof.Compile(sp, node, v.bridge(policies.Isolated))
 	ruleset := func(p nft.Table) nft.Ruleset {
 		var rs nft.Ruleset

@@ -146,7 +146,11 @@ func (s *Source) watch(ctx context.Context, c clients) {
 	}
 	s.mu.Lock()
 	s.complete = true
-	s.tell(reconcile.Update{Nodes: s.nodeList(), Complete: true})
+	all := make(map[string]*spec.Candidate, len(s.nodes))
+	for name, c := range s.nodes {
+		all[name] = &c
+	}
+	s.tell(reconcile.Update{Nodes: all, Complete: true})
 	s.mu.Unlock()
 }
 
@@ -234,7 +238,7 @@ func (s *Source) setNode(object any) {
 	c := n.candidate
 	if old, there := s.nodes[c.Name]; !there || old != c {
 		s.nodes[c.Name] = c
-		s.sayNodes()
+		s.sayNode(c.Name, &c)
 	}
 }
 
@@ -244,23 +248,14 @@ func (s *Source) removeNode(n metav1.Object) {
 		s.publisher.set(nil)
 	}
 	delete(s.nodes, name)
-	s.sayNodes()
+	s.sayNode(name, nil)
 }
 
-// sayNodes tells of all nodes, once all are known.
-func (s *Source) sayNodes() {
+// sayNode tells what has become of a node, once all are known.
+func (s *Source) sayNode(name string, c *spec.Candidate) {
 	if s.complete {
-		s.tell(reconcile.Update{Nodes: s.nodeList()})
+		s.tell(reconcile.Update{Nodes: map[string]*spec.Candidate{name: c}})
 	}
-}
-
-// nodeList is not nil, also where there are none.
-func (s *Source) nodeList() []spec.Candidate {
-	list := make([]spec.Candidate, 0, len(s.nodes))
-	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		list = append(list, s.nodes[name])
-	}
-	return list
 }
 
 func (s *Source) setNamespace(object any) {

@@ -81,7 +81,7 @@ func TestSource(t *testing.T) {
 		l := listen(t, s)
 		all = append(all, l)
 		complete, events := l.until(t, "everything", func(u reconcile.Update) bool { return u.Complete })
-		if len(complete.Nodes) != 1 || complete.Nodes[0].Name != "n1" || complete.Nodes[0].Addresses.IPv4 != netip.MustParseAddr("192.0.2.11") {
+		if n1 := complete.Nodes["n1"]; len(complete.Nodes) != 1 || n1 == nil || n1.Addresses.IPv4 != netip.MustParseAddr("192.0.2.11") {
 			t.Errorf("nodes: %+v", complete.Nodes)
 		}
 		v := policy.NewInventory()
