@@ -119,7 +119,7 @@ func draw(t *rapid.T, v reflect.Value, depth int) {
 var words = func() []string {
 	all := append([]string{
 		"", "n1", "n2", "true", "TCP", "UDP", "Always", "Pending", "Running", "Succeeded", "InternalIP", "192.0.2.11", "2001:db8::11",
-		"10.244.1.0/24", "fd00:1::/64", "12:c6:65:89:b4:e3", `{"VtepMAC":"12:c6:65:89:b4:e3"}`, metav1.InitialEventsAnnotationKey, strings.Repeat("x", 200),
+		"10.244.1.0/24", "fd00:1::/64", "12:c6:65:89:b4:e3", `{"VtepMAC":"12:c6:65:89:b4:e3"}`, metav1.InitialEventsAnnotationKey, corev1.MirrorPodAnnotationKey, strings.Repeat("x", 200),
 	}, annotations...)
 	for _, c := range conditions {
 		all = append(all, string(c))

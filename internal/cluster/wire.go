@@ -43,7 +43,7 @@ var kinds = map[runtime.TypeMeta]sieve{
 		3: only(sieves{4: named(conditions...), 5: whole}), // conditions, addresses
 	}),
 	typeMeta(corev1.SchemeGroupVersion.String(), "Pod"): object(sieves{
-		1: meta(whole),
+		1: meta(whole, corev1.MirrorPodAnnotationKey),
 		2: only(sieves{
 			2:  only(sieves{6: whole}),            // containers: ports
 			10: whole,                             // nodeName
