@@ -30,6 +30,7 @@ func (r *round) enforce(ctx context.Context) bool {
 			return false
 		}
 	}
+	defer r.tellMore()
 	r.applier.want(&v, &with, node)
 	rules := v.wanted.plan(v.rules)
 	if !rules.Empty() {

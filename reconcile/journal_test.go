@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/spec"
 )
 
 func TestJournalFollows(t *testing.T) {
@@ -113,6 +114,35 @@ func TestManyChangesAreCounted(t *testing.T) {
 		h.command(ModeDestroy)
 		if more := h.events(from, EventChangedMore); len(more) == 0 || more[0].Change.Action != change.Delete {
 			t.Errorf("of a destroy is told:\n%s", h.story(from))
+		}
+	})
+}
+
+// TestManyNodesAreCounted: so it is with nodes that a cluster tells of at once.
+func TestManyNodesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(0)+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		cluster <- Update{Nodes: are(member(1), member(2)), Complete: true}
+		h.settle()
+		from, of := h.journal.Last(), map[string]int{}
+		var all []spec.Candidate
+		for i := 3; i < 60; i++ {
+			all = append(all, member(i))
+		}
+		cluster <- Update{Nodes: are(all...)}
+		h.settle()
+		changed := h.events(from, EventChanged)
+		for _, e := range changed {
+			of[e.Change.Kind]++
+		}
+		for _, e := range h.events(from, EventChangedMore) {
+			of[e.Change.Kind] += e.Count
+		}
+		if len(changed) != mostChanged || of["neighbour"] != 57 || of["fdb"] != 57 || of["nexthop"] != 57 || of["route"] != 57 {
+			t.Errorf("%d are told of, in all %v:\n%s", len(changed), of, h.story(from))
 		}
 	})
 }

@@ -137,15 +137,19 @@ func (r *round) keep(forgetting error) {
 
 // carryOut carries a plan out, and tells of what became of it.
 func (r *round) carryOut(ctx context.Context, plan *Plan, report func(Outcome), again dirt) (*Result, *view, error) {
-	defer func() {
-		for _, e := range r.more {
-			r.journal.add(*e)
-		}
-	}()
+	defer r.tellMore()
 	return r.applier.carryOut(ctx, plan, func(o Outcome) {
 		r.outcome(o)
 		report(o)
 	}, again)
+}
+
+// tellMore tells how many objects there were that were not told of one by one.
+func (r *round) tellMore() {
+	for _, e := range r.more {
+		r.journal.add(*e)
+	}
+	r.more = nil
 }
 
 // outcome notes what became of one change.
