@@ -172,6 +172,48 @@ func (h *fakeHost) asTold(beside *policy.Inventory) {
 	}
 }
 
+// What comes after a pause is in force at once, and what follows it waits for more, but
+// not for ever.
+func TestTheFirstEventDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(2)+guarded+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		beside := policy.NewInventory()
+		tell := func(e policy.Event) {
+			beside.Apply(e)
+			cluster <- Update{Events: []policy.Event{e}}
+			synctest.Wait()
+		}
+		cluster <- Update{Complete: true}
+		tell(allows("first", "web", "web"))
+		h.settle()
+		before := h.rounds()
+		for i := range 200 { // 100 ms
+			tell(pod(i%7, app([]string{"web", "db"}[i%14/7])))
+			if i == 0 {
+				h.asTold(beside)
+			}
+			h.pass(roundQuiet / 2)
+		}
+		if n := h.rounds() - before; n < 5 || n > 7 {
+			t.Errorf("100 ms of events led to %d rounds", n)
+		}
+		h.settle()
+		tell(pod(1, app("db")))
+		h.asTold(beside)
+		tell(pod(2, app("db")))
+		before = h.rounds()
+		h.pass(roundQuiet / 2)
+		if h.rounds() != before {
+			t.Error("what follows at once does not wait")
+		}
+		h.pass(roundQuiet)
+		h.asTold(beside)
+	})
+}
+
 // Until the cluster has told of everything, what is in the kernel stays: a policy
 // that is not known yet is not one that is gone.
 func TestAClusterThatIsNotKnownYet(t *testing.T) {

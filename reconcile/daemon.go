@@ -49,6 +49,7 @@ type Daemon struct {
 	since         time.Time
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
+	ended         time.Time // when the last one did
 	retries       retries
 	unsettled     bool // the latest round left it to the next whether it is in sync
 	relist        bool // what fails may be other than was published
@@ -73,7 +74,9 @@ type Daemon struct {
 }
 
 // Coalescing: a round begins when nothing has come for roundQuiet, or roundMost
-// after the first of several.
+// after the first of several. What came to policies alone is put into force without a
+// reading, and does not wait if the last round ended roundMost ago: what follows it at
+// once does.
 const (
 	roundQuiet = time.Millisecond
 	roundMost  = 20 * time.Millisecond
@@ -210,6 +213,9 @@ func (d *Daemon) because(cause Cause, what dirt, since time.Time) {
 	now := time.Now()
 	if d.cause == "" {
 		d.cause, d.since, d.settled = cause, since, now.Add(roundQuiet)
+		if d.dirty == (dirt{policies: true}) && now.Sub(d.ended) >= roundMost {
+			d.settled = now
+		}
 		return
 	}
 	d.cause = stronger(d.cause, cause)

@@ -26,9 +26,10 @@ func (d *Daemon) round(ctx context.Context) {
 		d.speak() // one may be gone
 	}
 	d.now.Counters.Rounds[r.cause]++
-	took := time.Since(r.began)
+	d.ended = time.Now()
+	took := d.ended.Sub(r.began)
 	d.now.Counters.RoundTime += took
-	d.limiter.ReserveN(time.Now(), int(min(took, time.Second).Microseconds()))
+	d.limiter.ReserveN(d.ended, int(min(took, time.Second).Microseconds()))
 }
 
 // standing are what may fail without being a difference.
