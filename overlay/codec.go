@@ -29,7 +29,7 @@ const (
 	ndaDst, ndaLLAddr, ndaIfindex                     = 1, 2, 8
 	ndaPort, ndaVNI, ndaNHID                          = 6, 7, 13
 	ndaProtocol                                       = 12
-	nudPermanent, ntfSelf, ntfProxy                   = 0x80, 0x02, 0x08
+	nudFailed, nudPermanent, ntfSelf, ntfProxy        = 0x20, 0x80, 0x02, 0x08
 	nhaID, nhaOIF, nhaGateway                         = 1, 5, 6
 	nhaGroup, nhaBlackhole, nhaEncapType, nhaFDB      = 2, 4, 7, 11
 	rtaDst, rtaOIF, rtaGateway, rtaPriority           = 1, 4, 5, 6

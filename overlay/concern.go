@@ -52,6 +52,11 @@ func (n rawNeigh) concerns(o *Observed, gone bool) Class {
 		return 0
 	}
 	held, there := o.State.Neighbours[NeighbourKey{link, n.dst}]
+	if !gone && !there && n.state == nudFailed {
+		// One that is deleted fails first (neighbour.c, neigh_delete), and one that has
+		// failed by itself is written over like one that is not there.
+		return 0
+	}
 	if gone && !there || !gone && there && held == (Neighbour{n.mac, n.state&nudPermanent != 0}) {
 		return 0
 	}

@@ -238,6 +238,16 @@ var tunnelRows = []concernRow{
 	{"a neighbour that nobody knew is gone", rtmDelNeigh, func(o *Observed) []byte {
 		return ourNeighbour(o, func(n *neighbourEntry) { n.Addr = n.Addr.Next() }, ifVTEP)
 	}, 0},
+	{"one that fails as it is deleted", rtmNewNeigh, func(o *Observed) []byte {
+		b := ourNeighbour(o, func(n *neighbourEntry) { n.Addr = n.Addr.Next() }, ifVTEP)
+		b[8] = nudFailed
+		return b
+	}, 0},
+	{"our neighbour fails", rtmNewNeigh, func(o *Observed) []byte {
+		b := ourNeighbour(o, func(*neighbourEntry) {}, ifVTEP)
+		b[8] = nudFailed
+		return b
+	}, Neighbours},
 	{"multicast on our VTEP", rtmNewNeigh, func(o *Observed) []byte {
 		return ourNeighbour(o, func(n *neighbourEntry) { n.Addr = netip.MustParseAddr("224.0.0.22") }, ifVTEP)
 	}, 0},

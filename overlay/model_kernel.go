@@ -188,6 +188,9 @@ func (m *Model) putNeighbour(n neighbourEntry) error {
 func (m *Model) dropNeighbour(key NeighbourKey) {
 	if n, there := m.state.Neighbours[key]; there {
 		delete(m.state.Neighbours, key)
+		failed := m.rawNeigh(neighbourEntry{key, n})
+		failed.state = nudFailed
+		m.tell(false, failed)
 		m.tell(true, m.rawNeigh(neighbourEntry{key, n}))
 	}
 }
