@@ -46,6 +46,9 @@ func (r *round) enforce(ctx context.Context) bool {
 	}
 	v.rules = v.wanted.ruleset
 	r.view = &v
+	if r.dirty.nodes {
+		r.warn()
+	}
 	return r.write(ctx, network.Ops)
 }
 
@@ -53,7 +56,7 @@ func (r *round) enforce(ctx context.Context) bool {
 // plans what follows of that. What the view holds of them is changed in place. It
 // reports false where all is to be looked at.
 func (p *Planner) exchange(v *view, sp *spec.Spec, node *spec.Node, settled bool) (overlay.Plan, bool) {
-	if !settled || v.node != node {
+	if !settled {
 		return overlay.Plan{}, false
 	}
 	gone, come := shifted(v.nodes, sp.Nodes)

@@ -162,9 +162,8 @@ type view struct {
 	facts    overlay.Facts    // of the host, as they were compiled with
 	compiled *overlay.Desired // what the spec and the facts come to; nil: nothing
 	desired  *overlay.Desired // the same, with what memory puts back
-	// node and nodes are those of the spec that it was compiled with, and peers what
-	// the guard makes of guarded.
-	node           *spec.Node
+	// nodes are those of the spec that it was compiled with, and peers what the guard
+	// makes of guarded.
 	nodes, guarded []*spec.Node
 	peers          guard.Peers
 	// enforcing says that there were policies: without any, nothing is asked of a
@@ -284,7 +283,7 @@ func (v *view) outdated() bool {
 func (v *view) compile(sp *spec.Spec, node *spec.Node) (err error) {
 	v.facts = v.memory.advertised(v.observed.Facts)
 	v.compiled, err = overlay.Compile(sp, node, v.facts)
-	v.node, v.nodes = node, sp.Nodes
+	v.nodes = sp.Nodes
 	return err
 }
 
