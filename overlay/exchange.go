@@ -129,12 +129,16 @@ func (x *Exchange) Plan(desired *Desired, observed State) (Plan, bool) {
 			routes[key.Dst] = true
 		}
 	}
+	alien := func(key RouteKey, r Route, known bool) bool {
+		_, goes := x.before.NextHops[r.NextHop] // and takes its routes along
+		return routes[key.Dst] && (!known || r.Protocol != Protocol) || goes && !known
+	}
 	for key, r := range observed.Routes {
-		if _, there := have.Routes[key]; routes[key.Dst] && (!there || r.Protocol != Protocol) {
+		if _, known := have.Routes[key]; alien(key, r, known) {
 			return Plan{}, false
 		}
 	}
-	if slices.ContainsFunc(observed.Duplicates, func(e RouteEntry) bool { return routes[e.Dst] }) {
+	if slices.ContainsFunc(observed.Duplicates, func(e RouteEntry) bool { return alien(e.RouteKey, e.Route, false) }) {
 		return Plan{}, false
 	}
 	want := x.after

@@ -165,6 +165,16 @@ func TestExchange(t *testing.T) {
 					}
 				}
 			}
+			if len(gone) > 0 && rapid.IntRange(0, 8).Draw(t, "a foreign user") == 0 {
+				from, to := d.peersOf(gone[0].Name)
+				for _, p := range d.Peers[from:to] {
+					f := spec.FamilyOf(p.Subnet.Addr())
+					e := RouteEntry{RouteKey{Dst: podSubnet(f, 200), Metric: defaultMetric(f)}, Route{NextHop: p.NextHop, Protocol: 4}}
+					if m.AddRoute(e) == nil {
+						foreign = append(foreign, e)
+					}
+				}
+			}
 			var stranger uint32
 			if len(come) > 0 && rapid.IntRange(0, 8).Draw(t, "a foreign nexthop") == 0 {
 				id := hashNextHop(sp.Cluster, nextHopOwner{come[0].Name, c.families[0]})
