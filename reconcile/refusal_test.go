@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -53,7 +55,17 @@ func TestARefusedPolicyClosesItsOwn(t *testing.T) {
 		}
 		c := h.Condition()
 		if c.InSync || len(c.Failures) != 1 || c.Failures[0].Change.Name != "db" || c.Failures[0].Change.Kind != "policy" {
-			t.Errorf("in sync: %v, failing: %+v", c.InSync, c.Failures)
+			t.Fatalf("in sync: %v, failing: %+v", c.InSync, c.Failures)
+		}
+		manual, err := os.ReadFile("../docs/troubleshooting.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// There it is a cluster's.
+		line := fmt.Sprintf("networkpolicy %q: %s", "shop/db", c.Failures[0].Err)
+		line = strings.NewReplacer("policy db", "networkpolicy shop/db", errRefused.Error(), "operation not supported").Replace(line)
+		if !strings.Contains(string(manual), "    "+line+"\n") {
+			t.Errorf("the manual does not quote %s", line)
 		}
 
 		h.do(func() { h.distasteful = "" })

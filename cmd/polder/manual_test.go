@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -41,6 +42,12 @@ func literals(t *testing.T) (list []string) {
 	return list
 }
 
+// These two are one warning.
+const (
+	noBridge    = "this node has no bridge %s: policies hold by address, but who sends from a pod's address is not checked. "
+	otherBridge = "If pods are on another bridge, name it in the enforcement block; if they come later, nothing is wrong"
+)
+
 // quoted are what the manual quotes on Kubernetes, as the sources have it.
 var quoted = []string{
 	"polder's daemon does not run: nothing is enforced for the container",
@@ -60,11 +67,32 @@ var quoted = []string{
 	"What is not understood of this policy lets nothing through: ",
 	"the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. ",
 	"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf",
-	"this node has no bridge %s: policies hold by address, but who sends from a pod's address is not checked. ",
+	noBridge, otherBridge,
 	"the kernel refuses it, so that what it selects is closed: %w",
 	"; the kernel stays as it is",
 	"nothing is heard of it: ",
 	"it does not take what this node publishes: ",
+}
+
+// warnings are what the compiler warns of in its golden files.
+func warnings(t *testing.T) (list []string) {
+	t.Helper()
+	files, err := filepath.Glob("../../overlay/testdata/compile/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if w, ok := strings.CutPrefix(strings.TrimSpace(line), "warning "); ok {
+				list = append(list, w)
+			}
+		}
+	}
+	return list
 }
 
 // The manual quotes messages as the program writes them, to the letter: who searches
@@ -92,6 +120,12 @@ func TestManualQuotesMessages(t *testing.T) {
 			t.Errorf("the manual does not quote %q", literal)
 		}
 		patterns = append(patterns, pattern)
+	}
+	warned := append(warnings(t), fmt.Sprintf(noBridge+otherBridge, "cbr0"))
+	for _, line := range regexp.MustCompile("(?m)^ *Warning: (.*)$").FindAllStringSubmatch(section, -1) {
+		if !strings.HasPrefix(line[1], "left out of the pod network: ") && !slices.Contains(warned, line[1]) {
+			t.Errorf("the compiler warns of %q, and not of %q", warned, line[1])
+		}
 	}
 	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(section, -1)
 	for _, row := range rows {
