@@ -303,7 +303,10 @@ func TestNoWindow(t *testing.T) {
 	r.Says("nothing is heard", func(m process.Metrics) bool { return m["polder_cluster_heard"] == 0 })
 	r.Kill()
 	r.Start()
-	r.Says("the cluster is unknown", func(m process.Metrics) bool { return m["polder_cluster_known"] == 0 })
+	r.Says("the cluster is unknown", func(m process.Metrics) bool {
+		return m["polder_cluster_known"] == 0 && m["polder_cluster_heard"] == 0
+	})
+	r.expectQuoted(sandbox("late"))
 	v.more(200)
 	c.must(wire.Open())
 	c.settle("a refusal")
