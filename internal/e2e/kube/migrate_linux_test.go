@@ -145,17 +145,23 @@ func (h *hybrid) toPolder(i int) {
 }
 
 // expectClean looks, before a node is switched, at what that will do: by the spec of
-// all nodes, and by the one that is made from what flanneld has made here, which says
-// the same. flanneld runs on.
+// all nodes, and by those that are made from what flanneld has made here, which say the
+// same, with the nodes of the cluster and with those that are to be seen. flanneld runs
+// on.
 func (h *hybrid) expectClean(i int) {
 	h.Helper()
 	dir := h.TempDir()
-	ours, imported := filepath.Join(dir, "polder.hcl"), filepath.Join(dir, "flannel.hcl")
+	ours, imported, seen := filepath.Join(dir, "polder.hcl"), filepath.Join(dir, "flannel.hcl"), filepath.Join(dir, "seen.hcl")
 	if err := os.WriteFile(ours, []byte(h.shared()), 0o600); err != nil {
 		h.Fatal(err)
 	}
-	if status, out := h.command(i, "import", "flannel", "--cluster", "e2e", "-o", imported); status != 0 {
-		h.Fatalf("importing on n%d: status %d\n%s", i, status, out)
+	for file, flags := range map[string][]string{imported: nil, seen: {"--kubernetes=false"}} {
+		if status, out := h.command(i, append([]string{"import", "flannel", "--cluster", "e2e", "-o", file}, flags...)...); status != 0 {
+			h.Fatalf("importing on n%d: status %d\n%s", i, status, out)
+		}
+	}
+	if status, out := h.command(i, "migrate", "check", "--spec", seen); status != 0 || !strings.HasPrefix(out, "Clean.") {
+		h.Errorf("the check on n%d by what is to be seen: status %d\n%s", i, status, out)
 	}
 	for _, file := range []string{imported, ours} {
 		status, out := h.command(i, "migrate", "check", "--spec", file, "--kubeconfig", h.api.Kubeconfig(h, h.api.Config(), apiServer))
