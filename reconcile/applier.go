@@ -239,7 +239,7 @@ func (r *applying) forget(v *view) error {
 	}
 	err := r.save(v.memory, left)
 	if r.plan.Mode != ModeApply { // a daemon that starts is not to put it into force
-		err = errors.Join(err, dropGood(r.options.StateDir))
+		err = errors.Join(err, dropGood(r.options.StateDir), r.dropPart())
 	}
 	return err
 }

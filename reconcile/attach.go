@@ -86,6 +86,8 @@ func (d *Daemon) Attach(ctx context.Context, a attach.Attachment) (err error) {
 		switch {
 		case !d.working():
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
+		case d.applier.nodes().missing:
+			err = fmt.Errorf("%w: %w", ErrNotInForce, d.applier.missing())
 		case !d.knows(a):
 			w.expected.Store(true)
 			d.expected = append(d.expected, w)

@@ -3,10 +3,8 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/poldernet/polder/internal/attach"
@@ -88,6 +86,9 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 	if k == nil {
 		d.meet() // nobody tells of pods any more
 		return
+	}
+	if err := d.applier.loadPart(*k); err != nil {
+		d.journal.add(Event{Type: EventError, Err: err.Error()})
 	}
 	d.now.Cluster = &ClusterCondition{Since: time.Now()}
 	if d.now.InSync {
@@ -178,6 +179,7 @@ func (d *Daemon) say(err error) {
 func (p *Planner) follow(cluster bool) {
 	p.follows = cluster
 	p.members, p.joined, p.macs = spec.Members{}, nil, spec.PerFamily[spec.MAC]{}
+	p.last = nil
 	p.inventory, p.merged, p.index, p.current = p.inventory.Attached(), nil, nil, false
 }
 
@@ -241,27 +243,16 @@ func (p *Planner) setSpec(sp *spec.Spec) {
 	p.options.Spec, p.joined, p.merged, p.current = sp, nil, nil, false
 }
 
-// own is the spec without what there is beside it, and the node.
+// own is the spec without what there is beside it, and the node, which may be as it was
+// last: see standIn.
 func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 	sp := p.options.Spec
 	if sp.Kubernetes != nil && !p.follows {
 		return nil, nil, errNotAsked
 	}
 	j := p.nodes()
-	if j.own != nil {
-		return sp, j.own, nil
+	if j.own == nil {
+		return nil, nil, p.missing()
 	}
-	var why []string
-	for _, l := range j.out {
-		if l.Node == p.options.Node {
-			why = append(why, l.String())
-		}
-	}
-	switch {
-	case len(why) > 0:
-		return nil, nil, fmt.Errorf("this node has no part in the pod network: %s", strings.Join(why, "; "))
-	case sp.NodesBeside():
-		return nil, nil, fmt.Errorf("node %q is not in the spec or in the cluster", p.options.Node)
-	}
-	return nil, nil, fmt.Errorf("node %q is not in the spec", p.options.Node)
+	return sp, j.own, nil
 }

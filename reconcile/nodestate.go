@@ -35,6 +35,9 @@ type joined struct {
 	all []*spec.Node
 	out []spec.LeftOut
 	own *spec.Node // nil: it is not among them
+	// missing says that it is not among those that there are by now: own is as it was
+	// last, if that is known.
+	missing bool
 }
 
 // nodes finds which there are, those of the spec and those that a cluster tells of.
@@ -49,6 +52,9 @@ func (p *Planner) nodes() *joined {
 	}
 	if i, there := slices.BinarySearchFunc(j.all, p.options.Node, func(n *spec.Node, name string) int { return cmp.Compare(n.Name, name) }); there {
 		j.own = j.all[i]
+	}
+	if j.missing = j.own == nil; sp.NodesBeside() {
+		p.standIn(j)
 	}
 	p.joined = j
 	return j
@@ -84,7 +90,7 @@ func (d *Daemon) nodeState() (s NodeState) {
 		}
 	}
 	_, own, err := a.own()
-	if err != nil {
+	if err != nil || a.nodes().missing {
 		return s
 	}
 	s.Strays = strays(a.Planner, own)

@@ -57,9 +57,11 @@ type Planner struct {
 	follows   bool // a cluster tells what there is
 	// members are the nodes that a cluster tells of; joined is what became of them
 	// beside those of the spec; nil: as of before the latest change of either.
-	members spec.Members
-	joined  *joined
-	macs    spec.PerFamily[spec.MAC] // of the node's VTEPs, once they are in the kernel
+	members  spec.Members
+	joined   *joined
+	macs     spec.PerFamily[spec.MAC] // of the node's VTEPs, once they are in the kernel
+	last     *part                    // that the node had in the network; nil: none is known
+	keptPart part                     // that a restart would find
 }
 
 // Open opens a planner for the calling thread's network namespace.

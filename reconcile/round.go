@@ -34,7 +34,7 @@ func (d *Daemon) round(ctx context.Context) {
 
 // standing are what may fail without being a difference.
 func (d *Daemon) standing() []change.Change {
-	return append(d.applier.refusals(), d.node(), d.stateDir())
+	return append(d.applier.refusals(), d.node(), d.part(), d.stateDir())
 }
 
 type round struct {
@@ -56,6 +56,9 @@ const mostChanged = 100
 
 // node stands for what concerns no single object.
 func (d *Daemon) node() change.Change { return change.Change{Kind: "node", Name: d.options.Node} }
+
+// part stands for the part that the node has in the network.
+func (d *Daemon) part() change.Change { return change.Change{Kind: "own node", Name: d.options.Node} }
 
 func (d *Daemon) stateDir() change.Change {
 	return change.Change{Kind: "state directory", Name: d.options.StateDir}
@@ -104,6 +107,7 @@ func (r *round) run(ctx context.Context) {
 	}
 	r.view = after
 	r.recovered(r.node())
+	r.takesPart()
 	r.keep(err)
 	if due.Empty() {
 		result.Remaining = plan.Changes
@@ -111,10 +115,23 @@ func (r *round) run(ctx context.Context) {
 	r.conclude(result)
 }
 
+// takesPart tells whether the node has the part in the network that is in force.
+func (r *round) takesPart() {
+	why := r.applier.missing()
+	if why == nil {
+		r.recovered(r.part())
+		return
+	}
+	why = fmt.Errorf("%w; the part that it had last stays in force, and no containers are attached", why)
+	if f := r.retries[keyOf(r.part())]; f == nil || f.Err.Error() != why.Error() || !r.retries.waits(r.part(), time.Now()) {
+		r.report(r.part(), why)
+	}
+}
+
 // keep writes to the state directory what a restart needs, if that is not there
 // yet. forgetting is what went wrong there before.
 func (r *round) keep(forgetting error) {
-	if r.unkept == nil && forgetting == nil {
+	if r.unkept == nil && !r.applier.unkeptPart() && forgetting == nil {
 		r.recovered(r.stateDir())
 		return
 	}
@@ -127,6 +144,11 @@ func (r *round) keep(forgetting error) {
 			err = errors.Join(err, fmt.Errorf("keeping the spec for a restart: %w", kept))
 		} else {
 			r.unkept = nil
+		}
+	}
+	if r.applier.unkeptPart() {
+		if kept := r.applier.keepPart(); kept != nil {
+			err = errors.Join(err, fmt.Errorf("keeping the part in the network for a restart: %w", kept))
 		}
 	}
 	if err != nil {
@@ -250,7 +272,7 @@ func (r *round) conclude(result *Result) {
 			r.because(CauseDrift, dirt{}, time.Now())
 		}
 	}
-	in := len(remaining) == 0 && len(r.now.Conflicts) == 0 && len(r.applier.refused) == 0
+	in := len(remaining) == 0 && len(r.now.Conflicts) == 0 && len(r.applier.refused) == 0 && !r.applier.nodes().missing
 	if r.unsettled = !in && r.Daemon.cause != "" && !r.unsettled; r.unsettled {
 		return // the round that follows at once will know
 	}

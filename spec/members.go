@@ -93,6 +93,18 @@ func (m *Members) Join(sp *Spec, own string) ([]*Node, []LeftOut) {
 	return m.nodes, m.out
 }
 
+// With is what Join of a spec finds where one candidate is as given, whatever there is
+// of its name. All are looked at.
+func (m *Members) With(c Candidate, sp *Spec, own string) ([]*Node, []LeftOut) {
+	list := make([]Candidate, 0, len(m.candidates)+1)
+	for name, there := range m.candidates {
+		if name != c.Name {
+			list = append(list, there)
+		}
+	}
+	return sp.Join(append(list, c), own)
+}
+
 // same says that both nodes are one, but for where they are written.
 func (n *Node) same(o *Node) bool {
 	return n == o || n.Name == o.Name && slices.Equal(n.Addresses, o.Addresses) && slices.Equal(n.Subnets, o.Subnets) &&
