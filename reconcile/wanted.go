@@ -52,12 +52,14 @@ func (p *Planner) want(v *view, sp *spec.Spec, node *spec.Node) {
 	}
 	// One that is the same stays the one that it was, as a value that shares with
 	// what the index knows.
-	if v.wanted == nil || len(w.via)+len(v.wanted.via) > 0 || !nft.Diff(w.ruleset, v.wanted.ruleset).Empty() {
+	known := v.isWanted()
+	same := v.wanted != nil && nft.Diff(w.ruleset, v.wanted.ruleset).Empty()
+	if !same || len(w.via)+len(v.wanted.via) > 0 {
 		v.wanted = w
 	} else {
 		*v.wanted = *w
 	}
-	if v.inForce() {
+	if known && same || !known && v.inForce() {
 		v.rules = v.wanted.ruleset // to compare the one with the other is to see that they are one
 	}
 }
@@ -86,10 +88,15 @@ func (p *Planner) indexed(v *view, sp *spec.Spec) *policy.Index {
 
 // policiesInForce is the table in the kernel as policies are compiled against it.
 func (v *view) policiesInForce() nft.Table {
-	if v.wanted != nil && slices.EqualFunc(v.rules, v.wanted.ruleset, nft.Table.Shares) {
+	if v.isWanted() {
 		return v.wanted.policies
 	}
 	return inetTable(v.rules)
+}
+
+// isWanted says that the kernel's ruleset is known by the value that was compiled.
+func (v *view) isWanted() bool {
+	return v.wanted != nil && slices.EqualFunc(v.rules, v.wanted.ruleset, nft.Table.Shares)
 }
 
 // host is what the policies' rules need to know of the node.
