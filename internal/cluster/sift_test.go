@@ -106,7 +106,7 @@ func draw(t *rapid.T, v reflect.Value, depth int) {
 			v.SetMapIndex(key, value)
 		}
 	case reflect.String:
-		v.SetString(rapid.SampledFrom(words).Draw(t, "text"))
+		v.SetString(rapid.SampledFrom(texts).Draw(t, "text"))
 	case reflect.Bool:
 		v.SetBool(rapid.Bool().Draw(t, "flag"))
 	case reflect.Int32, reflect.Int64:
@@ -116,7 +116,7 @@ func draw(t *rapid.T, v reflect.Value, depth int) {
 	}
 }
 
-var words = func() []string {
+var texts = func() []string {
 	all := append([]string{
 		"", "n1", "n2", "true", "TCP", "UDP", "Always", "Pending", "Running", "Succeeded", "InternalIP", "192.0.2.11", "2001:db8::11",
 		"10.244.1.0/24", "fd00:1::/64", "12:c6:65:89:b4:e3", `{"VtepMAC":"12:c6:65:89:b4:e3"}`, metav1.InitialEventsAnnotationKey, corev1.MirrorPodAnnotationKey, strings.Repeat("x", 200),
