@@ -159,10 +159,10 @@ func some[K comparable, V any](to, from, keys map[K]V) {
 
 // plain says that the operation does to one object of a peer what it says, and nothing
 // to any other.
-func (op Op) plain() bool {
-	switch op.object.(type) {
+func (o Op) plain() bool {
+	switch o.object.(type) {
 	case neighbourEntry, fdbRow, nextHopEntry, RouteEntry:
-		return op.Change.Action == change.Create || op.Change.Action == change.Update || op.Change.Action == change.Delete
+		return o.Change.Action == change.Create || o.Change.Action == change.Update || o.Change.Action == change.Delete
 	}
 	return false
 }
