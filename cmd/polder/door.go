@@ -56,27 +56,34 @@ func (a *app) open(cmd *cobra.Command, options func() (reconcile.Options, error)
 
 // agree refuses flags that the daemon would not follow.
 func (a *app) agree(cmd *cobra.Command, daemon view.Condition) error {
+	if cmd.Flags().Changed("node") && a.node != daemon.Node {
+		return otherwise("node", a.node, daemon.Node, daemon.PID)
+	}
+	return a.agreeOnFiles(cmd, daemon)
+}
+
+// otherwise says that a flag is not as the daemon has it.
+func otherwise(flag, given, has string, pid int) error {
+	return fmt.Errorf("--%s is %s, but that of the daemon (pid %d) is %s: leave it out, or stop the daemon", flag, given, pid, cmp.Or(has, "none"))
+}
+
+// agreeOnFiles is agree where it is no matter for which node the daemon works.
+func (a *app) agreeOnFiles(cmd *cobra.Command, daemon view.Condition) error {
 	for _, flag := range []struct {
 		name, given, has string
-		path             bool
 	}{
-		{"spec", a.specPath, daemon.Spec.Path, true},
-		{"boot-dir", a.bootDir, daemon.BootDir, true},
-		{"node", a.node, daemon.Node, false},
+		{"spec", a.specPath, daemon.Spec.Path},
+		{"boot-dir", a.bootDir, daemon.BootDir},
 	} {
 		if !cmd.Flags().Changed(flag.name) {
 			continue
 		}
-		if flag.path {
-			given, err := filepath.Abs(flag.given)
-			if err != nil {
-				return err
-			}
-			flag.given = given
+		given, err := filepath.Abs(flag.given)
+		if err != nil {
+			return err
 		}
-		if flag.given != flag.has {
-			return fmt.Errorf("--%s is %s, but that of the daemon (pid %d) is %s: leave it out, or stop the daemon",
-				flag.name, flag.given, daemon.PID, cmp.Or(flag.has, "none"))
+		if given != flag.has {
+			return otherwise(flag.name, given, flag.has, daemon.PID)
 		}
 	}
 	for _, name := range []string{"var", "var-file"} {

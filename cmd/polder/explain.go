@@ -1,13 +1,9 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/spf13/cobra"
 
 	"github.com/poldernet/polder/cmd/polder/internal/control"
-	"github.com/poldernet/polder/cmd/polder/internal/view"
-	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
@@ -37,7 +33,7 @@ both, 2 when it is denied between some, and 1 on errors.`,
   polder explain 10.244.1.5 node.n2 icmp --json | jq .verdict`,
 		Args: operands("FROM", "TO", "PORT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			model, err := a.explain(cmd, control.Question{
+			model, err := answerTo(cmd, a, control.Explain{
 				From: args[0], To: args[1], Service: args[2], FromInterface: fromInterface, ToInterface: toInterface,
 			})
 			if err != nil {
@@ -56,36 +52,6 @@ both, 2 when it is denied between some, and 1 on errors.`,
 	flags.BoolVar(&asJSON, "json", false, "print the explanation as one line of JSON")
 	flags.BoolVarP(&verbose, "verbose", "v", false, "show every rule of long policies")
 	return cmd
-}
-
-// explain answers by the spec, or, where that names a cluster, has the daemon answer,
-// if there is one.
-func (a *app) explain(cmd *cobra.Command, q control.Question) (e view.Explanation, err error) {
-	// Its checks may fail: this is for finding out why they do.
-	config, m, err := a.load(policy.Read)
-	if err != nil {
-		return e, err
-	}
-	if config.Spec.Kubernetes != nil {
-		if e, err = a.daemonExplains(cmd, q); !errors.Is(err, control.ErrNone) {
-			return e, err
-		}
-		a.leavesOut(config.Spec)
-	}
-	return control.Explain(m, config, q)
-}
-
-// daemonExplains has the daemon answer. The error is control.ErrNone without one.
-func (a *app) daemonExplains(cmd *cobra.Command, q control.Question) (e view.Explanation, err error) {
-	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
-	if err != nil {
-		return e, err
-	}
-	defer closing(client, &err)
-	if err := a.agree(cmd, condition); err != nil {
-		return e, err
-	}
-	return client.Explain(cmd.Context(), q)
 }
 
 // completeEnds offers the spec's endpoints and nodes to the shell.

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/poldernet/polder/cmd/polder/internal/control"
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/nft"
-	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
 )
 
@@ -19,7 +17,9 @@ func newPolicyCommand(a *app) *cobra.Command {
 		Short: "Show the spec's policies, and who reaches whom by them",
 		Long: `policy shows the policies of the spec and what they come to. It looks at no host:
 what it says holds on every node, once the spec is applied. Only show --counters
-looks at this one.`,
+looks at this one. Where the spec has a block kubernetes, the daemon of this node
+answers, by the pods and policies of the cluster, too; without one, they are left
+out.`,
 		Example: `  polder policy show
   polder policy matrix`,
 		Args: subcommand,
@@ -48,41 +48,16 @@ behind the policies by its reason.`,
 		Example: `  polder policy show
   polder policy show --counters
   polder policy show db --json`,
-		RunE: func(cmd *cobra.Command, names []string) error {
-			config, m, err := a.load(policy.Read)
-			if err != nil {
-				return err
-			}
-			a.leavesOut(config.Spec)
-			tiers := m.Tiers()
-			for _, name := range names {
-				if !slices.ContainsFunc(tiers, func(t policy.Tier) bool {
-					return slices.ContainsFunc(t.Policies, func(p policy.Selected) bool { return p.Name == name })
-				}) {
-					return fmt.Errorf("the spec has no policy named %q", name)
-				}
-			}
-			if a.node != "" {
-				if config.Spec.Node(a.node) == nil {
-					return fmt.Errorf("the spec has no node %q", a.node)
-				}
-				for _, t := range tiers {
-					for i := range t.Policies {
-						t.Policies[i] = t.Policies[i].On(a.node)
-					}
-				}
-			}
-			shown := view.NewPolicies(tiers, names...)
-			shown.Node = a.node
+		RunE: func(cmd *cobra.Command, names []string) (err error) {
+			q := control.Policies{Names: names, Node: a.node}
 			if counters {
-				values, err := readCounters(cmd.Context())
-				if err != nil {
+				if q.Counted, err = readCounters(cmd.Context()); err != nil {
 					return err
 				}
-				shown.Count(tiers, values)
-				if len(names) == 0 {
-					shown.CountDropped(values)
-				}
+			}
+			shown, err := answerTo(cmd, a, q)
+			if err != nil {
+				return err
 			}
 			return a.show(shown, asJSON, verbose)
 		},
@@ -114,13 +89,12 @@ name, and those outside of all. "all" and "-" are everything and nothing.`,
 		Example: `  polder policy matrix
   polder policy matrix --json | jq '.cells[] | select(.from == "outside" and .services != "-")'`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			config, m, err := a.load(policy.Read)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			model, err := answerTo(cmd, a, control.Matrix{})
 			if err != nil {
 				return err
 			}
-			a.leavesOut(config.Spec)
-			return a.show(view.NewMatrix(m.Matrix()), asJSON, verbose)
+			return a.show(model, asJSON, verbose)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the matrix as one line of JSON")

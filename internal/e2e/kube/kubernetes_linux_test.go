@@ -96,10 +96,22 @@ func TestKubernetes(t *testing.T) {
 				t.Errorf("what explains port %d %s: %v\n%s", port, when, err, out)
 			}
 		}
+		for want, args := range map[string][]string{
+			"networkpolicy default/closed": {"policy", "show", "default/closed"},
+			"selects default/p11":          {"policy", "show"},
+			"default/p11":                  {"policy", "matrix", "--verbose"},
+			" packets, ":                   {"policy", "show", "--counters"},
+		} {
+			if out, err := command(args...); err != nil || !strings.Contains(out, want) {
+				t.Errorf("%v %s: %v\n%s", args, when, err, out)
+			}
+		}
 		d.Kill()
 		closed("without a daemon")
-		if out, err := command("explain", "10.244.1.6", "10.244.1.5", "80/udp"); err != nil || !strings.Contains(out, "pods and policies of the cluster are left out") {
-			t.Errorf("what explains without a daemon: %v\n%s", err, out)
+		for _, args := range [][]string{{"explain", "10.244.1.6", "10.244.1.5", "80/udp"}, {"policy", "matrix"}} {
+			if out, err := command(args...); err != nil || !strings.Contains(out, "pods and policies of the cluster are left out") || strings.Contains(out, "default/p11") {
+				t.Errorf("%v without a daemon: %v\n%s", args, err, out)
+			}
 		}
 		if out, err := command("plan"); err == nil || !strings.Contains(out, "only `polder run` asks the cluster") {
 			t.Errorf("a plan without a daemon: %v\n%s", err, out)

@@ -34,15 +34,23 @@ type done struct {
 	Type          string `json:"type"` // "done"
 }
 
+// body reads a request's. Where that fails, it has been answered.
+func body[T any](w http.ResponseWriter, r *http.Request) (b T, ok bool) {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&b)
+	if err != nil {
+		fail(w, http.StatusBadRequest, "", fmt.Errorf("reading the request: %w", err))
+	}
+	return b, err == nil
+}
+
 // handle answers requests with a body of one type.
 func handle[T any](s *Server, do func(ctx context.Context, body T) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var body T
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest)).Decode(&body); err != nil {
-			fail(w, http.StatusBadRequest, "", fmt.Errorf("reading the request: %w", err))
+		b, ok := body[T](w, r)
+		if !ok {
 			return
 		}
-		if err := do(r.Context(), body); err != nil {
+		if err := do(r.Context(), b); err != nil {
 			s.failed(w, err)
 			return
 		}
@@ -53,24 +61,27 @@ func handle[T any](s *Server, do func(ctx context.Context, body T) error) http.H
 // Attach tells the daemon of a container, and returns when what it means is in the
 // kernel. The error is reconcile.ErrNotInForce where trying again may help.
 func (c *Client) Attach(ctx context.Context, a attach.Attachment) error {
-	return c.post(ctx, "attach", a)
+	return c.post(ctx, "attach", a, new(done))
 }
 
 // Attached asks whether a container is attached like this. The error is
 // reconcile.ErrNotAttached if it is not.
 func (c *Client) Attached(ctx context.Context, a attach.Attachment) error {
-	return c.post(ctx, "attached", a)
+	return c.post(ctx, "attached", a, new(done))
 }
 
 // Detach tells the daemon that a container is gone, or was never there.
 func (c *Client) Detach(ctx context.Context, id attach.ID) error {
-	return c.post(ctx, "detach", id)
+	return c.post(ctx, "detach", id, new(done))
 }
 
 // Sweep tells the daemon which containers there are.
-func (c *Client) Sweep(ctx context.Context, s Sweep) error { return c.post(ctx, "sweep", s) }
+func (c *Client) Sweep(ctx context.Context, s Sweep) error {
+	return c.post(ctx, "sweep", s, new(done))
+}
 
-func (c *Client) post(ctx context.Context, path string, body any) error {
+// post sends a body, and reads the model that answers it.
+func (c *Client) post(ctx context.Context, path string, body, model any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -79,8 +90,7 @@ func (c *Client) post(ctx context.Context, path string, body any) error {
 	if err != nil {
 		return err
 	}
-	var model done
-	err = json.NewDecoder(answer).Decode(&model)
+	err = json.NewDecoder(answer).Decode(model)
 	if err != nil {
 		err = fmt.Errorf("reading the daemon's answer: %w", err)
 	}

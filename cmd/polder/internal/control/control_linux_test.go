@@ -17,6 +17,7 @@ import (
 	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
@@ -243,7 +244,7 @@ policy "db" {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told, err := c.Explain(t.Context(), Question{From: "web", To: "db", Service: service})
+		told, err := Ask(t.Context(), c, Explain{From: "web", To: "db", Service: service})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,8 +256,55 @@ policy "db" {
 			t.Errorf("%s is told as\n%s\nand is\n%s", service, &got, &want)
 		}
 	}
-	if _, err := c.Explain(t.Context(), Question{From: "webb", To: "db", Service: "sql"}); err == nil || !strings.Contains(err.Error(), "did you mean web?") {
+	if _, err := Ask(t.Context(), c, Explain{From: "webb", To: "db", Service: "sql"}); err == nil || !strings.Contains(err.Error(), "did you mean web?") {
 		t.Errorf("of nobody: %v", err)
+	}
+
+	known := Known{config.Spec, config, m}
+	counted := map[string]nft.CounterValue{}
+	for _, p := range m.Tiers()[0].Policies {
+		counters := policy.Counters(p.Policy, spec.Ingress)
+		counted[counters[0].Name()] = nft.CounterValue{Packets: 3, Bytes: 252}
+	}
+	same(t, c, known, Policies{}, "selects db")
+	same(t, c, known, Policies{Names: []string{"db"}, Node: "n1", Counted: counted}, "(3 packets, 252 bytes)")
+	same(t, c, known, Policies{Counted: map[string]nft.CounterValue{}}, "(not in force here)")
+	same(t, c, known, Matrix{}, "5432/tcp")
+	for want, q := range map[string]Policies{`no policy named "web"`: {Names: []string{"web"}}, `no node "n9"`: {Node: "n9"}} {
+		if _, err := Ask(t.Context(), c, q); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+}
+
+// same fails the test unless the daemon's answer reads as the one that is made here.
+func same[A view.Printable](t *testing.T, c *Client, known Known, q Question[A], has string) {
+	t.Helper()
+	told, err := Ask(t.Context(), c, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := q.Answer(known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want strings.Builder
+	if err := errors.Join(told.WriteText(&got, view.Text{}), made.WriteText(&want, view.Text{})); err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != want.String() || !strings.Contains(want.String(), has) {
+		t.Errorf("%+v is told as\n%s\nand is\n%s", q, &got, &want)
+	}
+}
+
+// A matrix that would keep a daemon busy is refused.
+func TestMatrixTooLarge(t *testing.T) {
+	sp := &spec.Spec{Policies: []*spec.Policy{{Types: []spec.Direction{spec.Ingress}, Ingress: []spec.Rule{{Peers: make([]spec.Peer, 99)}}}}}
+	for n, want := range map[int]bool{mostMatrix / 100: false, mostMatrix/100 + 1: true} {
+		sp.Endpoints = make([]*spec.Endpoint, n)
+		if got := tooLarge(sp); got != want {
+			t.Errorf("%d endpoints: %t", n, got)
+		}
 	}
 }
 

@@ -84,7 +84,9 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/plan", s.plan)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("GET /v1/events", s.events)
-	mux.HandleFunc("GET /v1/explain", s.explain)
+	answers[Explain](s, mux)
+	answers[Policies](s, mux)
+	answers[Matrix](s, mux)
 	mux.HandleFunc("POST /v1/attach", handle(s, func(ctx context.Context, a attach.Attachment) error {
 		ctx, cancel := context.WithTimeout(ctx, s.within)
 		defer cancel()

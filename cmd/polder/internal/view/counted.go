@@ -59,7 +59,6 @@ func (m *Policies) writeDropped(b *bytes.Buffer, t Text) {
 
 // Count adds what the kernel has counted, by the counters' names there.
 func (m *Policies) Count(tiers []policy.Tier, values map[string]nft.CounterValue) {
-	m.counted = true
 	counted := func(c policy.Counter) *Counted {
 		if v, ok := values[c.Name()]; ok {
 			return &Counted{v.Packets, v.Bytes}
@@ -93,10 +92,13 @@ func (m *Policies) Count(tiers []policy.Tier, values map[string]nft.CounterValue
 	}
 }
 
+// counted says that counters were asked for.
+func (m *Policies) counted() bool { return len(m.Tiers) > 0 && len(m.Tiers[0].Defaults) > 0 }
+
 // counts is what was counted, behind what it was counted of.
 func (m *Policies) counts(c *Counted, t Text) string {
 	switch {
-	case !m.counted:
+	case !m.counted():
 		return ""
 	case c == nil:
 		return "  " + t.faint("(not in force here)")

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -58,20 +59,41 @@ func NewMatrix(x *policy.Matrix) Matrix {
 		m.Groups = append(m.Groups, Group{Name: name, Kind: g.Kind, Members: g.Members})
 	}
 	for i, row := range x.Cells {
-		texts := make([]string, len(row))
 		for j, c := range row {
 			if c.Empty {
 				continue
 			}
-			texts[j] = c.String()
 			m.Cells = append(m.Cells, Cell{
-				From: m.Groups[i].Name, To: m.Groups[j].Name, Services: texts[j],
+				From: m.Groups[i].Name, To: m.Groups[j].Name, Services: c.String(),
 				IPv4: newReach(c.Reach.IPv4), IPv6: newReach(c.Reach.IPv6),
 			})
 		}
+	}
+	m.tabulate()
+	return m
+}
+
+// UnmarshalJSON reads a matrix as it is printed.
+func (m *Matrix) UnmarshalJSON(b []byte) error {
+	type printed Matrix
+	err := json.Unmarshal(b, (*printed)(m))
+	m.tabulate()
+	return err
+}
+
+// tabulate makes the table of the cells, which are in its order.
+func (m *Matrix) tabulate() {
+	m.table = nil
+	rest := m.Cells
+	for _, from := range m.Groups {
+		texts := make([]string, len(m.Groups))
+		for j, to := range m.Groups {
+			if len(rest) > 0 && rest[0].From == from.Name && rest[0].To == to.Name {
+				texts[j], rest = rest[0].Services, rest[1:]
+			}
+		}
 		m.table = append(m.table, texts)
 	}
-	return m
 }
 
 func newReach(r *policy.Reach) *Reach {

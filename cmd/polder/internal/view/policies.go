@@ -22,8 +22,6 @@ type Policies struct {
 	// Dropped is what no policy has decided about. It is there where counters were
 	// asked for, and no policy was.
 	Dropped []ShownDrop `json:"dropped,omitempty"`
-
-	counted bool
 }
 
 // ShownTier is a tier.
