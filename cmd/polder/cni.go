@@ -14,6 +14,7 @@ import (
 	cniversion "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/poldernet/polder/cmd/polder/internal/control"
+	"github.com/poldernet/polder/cmd/polder/internal/view"
 	"github.com/poldernet/polder/internal/attach"
 	"github.com/poldernet/polder/reconcile"
 )
@@ -228,8 +229,23 @@ func (p plugin) status(args *skel.CmdArgs) error {
 	if err = errors.Join(err, client.Close()); err != nil {
 		return problem(types.ErrPluginNotAvailable, "polder's daemon cannot be asked", err)
 	}
-	if !condition.InSync {
-		return problem(types.ErrPluginNotAvailable, "the node's network is not as it should be", fmt.Errorf("%d objects fail, %d are in conflict; see polder status", len(condition.Failures), len(condition.Conflicts)))
+	return available(condition)
+}
+
+// available says why no containers can be attached; nil: they can. What limits those
+// that are attached, as well, has a code of its own.
+func available(c view.Condition) error {
+	switch {
+	case c.Held == reconcile.ModeDestroy:
+		return problem(types.ErrLimitedConnectivity, "the node's network was destroyed", errors.New("it is held until polder apply"))
+	case c.Held != "":
+		return problem(types.ErrPluginNotAvailable, "polder keeps the node's network no more", fmt.Errorf("it is held since polder %s, until polder apply", c.Held))
+	case c.InSync:
+		return nil
+	case len(c.Failures)+len(c.Conflicts) > 0:
+		return problem(types.ErrLimitedConnectivity, "the node's network is not as it should be", fmt.Errorf("%d objects fail, %d are in conflict; see polder status", len(c.Failures), len(c.Conflicts)))
+	case c.Cluster != nil && !c.Cluster.Known:
+		return problem(types.ErrPluginNotAvailable, "what the node's network should be is not known yet", errors.New("polder waits for the cluster"))
 	}
-	return nil
+	return problem(types.ErrPluginNotAvailable, "the node's network is not as it should be yet", errors.New("see polder status"))
 }

@@ -283,7 +283,7 @@ func TestCNI(t *testing.T) {
 	t.Run("held", func(t *testing.T) {
 		in(t, node, n.polder+" destroy --auto-approve --state-dir "+n.stateDir("n1"))
 		r.awaitList(false)
-		if err := r.Status(ctx); code(err) != types.ErrPluginNotAvailable {
+		if err := r.Status(ctx); code(err) != types.ErrLimitedConnectivity || !strings.Contains(err.Error(), "held until polder apply") {
 			t.Errorf("status: %v", err)
 		}
 		in(t, node, n.polder+" apply --auto-approve --state-dir "+n.stateDir("n1"))
