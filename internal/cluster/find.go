@@ -42,6 +42,10 @@ func (s *Source) Find(ctx context.Context, p attach.Pod) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.spaces[p.Namespace] {
+		// Nor has anybody heard of the policies in it.
+		return fmt.Errorf("nothing is heard of the namespace %s of pod %s yet", p.Namespace, name)
+	}
 	s.say(s.roster.answer(pod)...)
 	return nil
 }

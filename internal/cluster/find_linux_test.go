@@ -54,6 +54,11 @@ func TestFind(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", p, err, want)
 		}
 	}
+	api.Namespace(t, "unheard", nil)
+	api.Pod(t, kubetest.Pod{Namespace: "unheard", Name: "web", Node: "n1"})
+	if err := source.Find(t.Context(), attach.Pod{Namespace: "unheard", Name: "web"}); err == nil || errors.Is(err, reconcile.ErrNoPod) {
+		t.Errorf("in a namespace of which nothing is heard: %v", err)
+	}
 	began := time.Now()
 	if err := source.Find(t.Context(), attach.Pod{Namespace: "shop", Name: "web", UID: uid}); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,7 @@ type Source struct {
 	tell     func(reconcile.Update) // nil: nobody watches
 	roster   *roster
 	nodes    map[string]spec.Candidate
+	spaces   map[string]bool // the namespaces, by their names
 	complete bool
 	deaf     map[string]error // why a resource is not heard of
 	said     string           // of that, last
@@ -67,6 +68,7 @@ const retryCredentials = 5 * time.Second
 func (s *Source) Watch(ctx context.Context, tell func(reconcile.Update)) {
 	s.mu.Lock()
 	s.roster = newRoster()
+	s.spaces = map[string]bool{}
 	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]spec.Candidate{}, false, map[string]error{}, "", tell
 	s.mu.Unlock()
 	defer func() {
@@ -259,10 +261,13 @@ func (s *Source) sayNode(name string, c *spec.Candidate) {
 }
 
 func (s *Source) setNamespace(object any) {
-	s.say(policy.Event{Namespace: namespaceOf(object.(*corev1.Namespace))})
+	ns := namespaceOf(object.(*corev1.Namespace))
+	s.spaces[ns.Name] = true
+	s.say(policy.Event{Namespace: ns})
 }
 
 func (s *Source) removeNamespace(ns metav1.Object) {
+	delete(s.spaces, ns.GetName())
 	s.say(policy.Event{Namespace: &spec.Namespace{Name: ns.GetName()}, Gone: true})
 }
 
