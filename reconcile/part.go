@@ -95,9 +95,9 @@ func (p *Planner) standIn(j *joined) {
 	if i < 0 {
 		return // the spec has no room for it
 	}
-	real := slices.DeleteFunc(j.out, func(l spec.LeftOut) bool { return l.Node != own })
+	mine := slices.DeleteFunc(j.out, func(l spec.LeftOut) bool { return l.Node != own })
 	others := slices.DeleteFunc(out, func(l spec.LeftOut) bool { return l.Node == own })
-	j.all, j.own, j.out = all, all[i], slices.SortedFunc(slices.Values(append(real, others...)), spec.LeftOut.Compare)
+	j.all, j.own, j.out = all, all[i], slices.SortedFunc(slices.Values(append(mine, others...)), spec.LeftOut.Compare)
 }
 
 // missing is why the cluster gives the node no part in the network, although what it

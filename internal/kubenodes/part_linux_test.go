@@ -30,7 +30,7 @@ func TestNodeIsDeleted(t *testing.T) {
 	w.daemon("n2")
 	dir := t.TempDir()
 	d, stop := w.daemonIn("n1", dir)
-	defer func() { stop() }()
+	t.Cleanup(func() { stop() })
 	w.plug()
 	for _, node := range []string{"n1", "n2"} {
 		w.condition(node, corev1.NodeNetworkUnavailable, corev1.ConditionFalse, "PolderIsUp")
