@@ -161,12 +161,12 @@ func TestRights(t *testing.T) {
 	client := s.install(t, "n1")
 	for want, rights := range map[bool]string{
 		true: `
-			list nodes; watch nodes; list pods; watch pods; list namespaces; watch namespaces
+			list nodes; watch nodes; get pods; list pods; watch pods; list namespaces; watch namespaces
 			list networkpolicies.networking.k8s.io; watch networkpolicies.networking.k8s.io
 			patch nodes/status; create events; patch events`,
 		false: `
 			get nodes; create nodes; update nodes; patch nodes; delete nodes; update nodes/status; get nodes/proxy; create nodes/proxy
-			get pods; create pods; update pods; patch pods; delete pods; deletecollection pods; patch pods/status; create pods/exec; get pods/log; create pods/eviction; create pods/binding
+			create pods; update pods; patch pods; delete pods; deletecollection pods; patch pods/status; create pods/exec; get pods/log; create pods/eviction; create pods/binding
 			create namespaces; patch namespaces; delete namespaces
 			create networkpolicies.networking.k8s.io; update networkpolicies.networking.k8s.io; patch networkpolicies.networking.k8s.io; delete networkpolicies.networking.k8s.io
 			get secrets; list secrets; get configmaps; list configmaps; patch configmaps; list services; list endpoints; create serviceaccounts/token
