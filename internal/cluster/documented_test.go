@@ -57,6 +57,14 @@ func sources(t *testing.T) (text string) {
 	return text
 }
 
+func TestAnnotationsAreListed(t *testing.T) {
+	for _, key := range []string{polderAddress.IPv4, polderAddress.IPv6, polderMAC.IPv4, polderMAC.IPv6} {
+		if !strings.Contains(documented(t), "`"+key+"`") {
+			t.Errorf("the manual does not have %s", key)
+		}
+	}
+}
+
 // TestConditionsAreListed holds the conditions of the manual, with their reasons, to
 // those that are written.
 func TestConditionsAreListed(t *testing.T) {
@@ -169,7 +177,7 @@ func TestEventsAreListed(t *testing.T) {
 	if reason == nil {
 		t.Fatal("an Event of a policy has no reason")
 	}
-	for _, row := range []string{fmt.Sprintf("| NetworkPolicy | `%s` | ", reason[1]), fmt.Sprintf("| Node | that of `%s` | ", podCIDRs)} {
+	for _, row := range []string{fmt.Sprintf("| NetworkPolicy | %#q | ", reason[1]), fmt.Sprintf("| Node | that of %#q | ", podCIDRs)} {
 		if !strings.Contains(documented(t), row) {
 			t.Errorf("the manual has no row %q", row)
 		}

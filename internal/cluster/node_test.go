@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -308,32 +307,6 @@ func TestConditions(t *testing.T) {
 		}
 		if text := strings.Join(got, "; "); text != c.want {
 			t.Errorf("%s: %s\nwant %s", name, text, c.want)
-		}
-	}
-}
-
-// TestManual: the manual has all that is written to Nodes.
-func TestManual(t *testing.T) {
-	text, err := os.ReadFile("../../docs/kubernetes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	words := []string{polderAddress.IPv4, polderAddress.IPv6, polderMAC.IPv4, polderMAC.IPv6}
-	for _, c := range conditions {
-		words = append(words, string(c))
-	}
-	network := &spec.Network{}
-	for _, s := range []reconcile.NodeState{{Network: network, Stands: true}, {Network: network, Gone: true}, {Network: network, Strays: []string{"x"}}, {Network: network, Stands: true, Peers: []spec.LeftOut{{}}}} {
-		for _, c := range conditionsDue(s) {
-			words = append(words, c.Reason)
-		}
-	}
-	for _, r := range []spec.Reason{spec.NoPodCIDR, spec.OutsidePodCIDRs, spec.OverlappingCIDR, spec.NoAddress, spec.UnsuitedAddress, spec.DuplicateAddress, spec.DuplicateMAC, spec.NotPublished, spec.OtherBackend, spec.GarbledData} {
-		words = append(words, string(r))
-	}
-	for _, word := range words {
-		if !strings.Contains(string(text), "`"+word+"`") {
-			t.Errorf("the manual does not have %s", word)
 		}
 	}
 }
