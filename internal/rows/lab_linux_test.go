@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/internal/lab/station"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/reconcile"
 	"github.com/poldernet/polder/spec"
@@ -96,14 +97,14 @@ func raise(t *testing.T, number int, text string) *network {
 func (n *network) ready(t *testing.T) {
 	t.Helper()
 	for _, name := range n.Names() {
-		m, err := open(n.Machine(name))
+		m, err := station.Open(n.Machine(name), protocolGRE)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n.machines[name] = m
-		t.Cleanup(m.close)
+		t.Cleanup(m.Close)
 	}
-	if err := n.machines[markers[1].machine].listen(markerPort); err != nil {
+	if err := n.machines[markers[1].machine].Listen(markerPort); err != nil {
 		t.Fatal(err)
 	}
 	n.services(t)

@@ -55,7 +55,7 @@ func (n *network) serve(t *testing.T, list []*example) (open []probe) {
 	for _, c := range list {
 		for _, p := range c.probes(t) {
 			if p.protocol == spec.ProtocolTCP {
-				if err := n.machines[p.to.machine].listen(p.served()); err != nil {
+				if err := n.machines[p.to.machine].Listen(p.served()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -143,7 +143,7 @@ func (n *network) try(t *testing.T, list []probe, limit time.Duration) (wrong []
 			case p.protocol == spec.ProtocolTCP:
 				a.fd, err = connect(unix.SOCK_STREAM, p.from.of(p.family), p.dialled())
 			default:
-				err = from.send(p.packet(a.id))
+				err = from.Send(p.packet(a.id))
 			}
 			return err
 		})
@@ -246,11 +246,9 @@ func (n *network) look(attempts []*attempt) error {
 		}
 	}
 	for name, m := range n.machines {
-		for _, fd := range m.raw {
-			for _, id := range identities(fd) {
-				if a := packets[id]; a != nil && a.to.machine == name {
-					a.arrived = true
-				}
+		for _, id := range m.Arrived() {
+			if a := packets[id]; a != nil && a.to.machine == name {
+				a.arrived = true
 			}
 		}
 	}
@@ -268,8 +266,7 @@ func (n *network) wait(attempts []*attempt, limit time.Duration) {
 		case a.fd != 0:
 			fds = append(fds, unix.PollFd{Fd: int32(a.fd), Events: unix.POLLOUT})
 		default:
-			fd := n.machines[a.to.machine].raw[rawKind{a.family, a.protocol}]
-			fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+			fds = append(fds, n.machines[a.to.machine].Polls()...)
 		}
 	}
 	ready(fds, limit)
