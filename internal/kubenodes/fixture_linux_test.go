@@ -10,11 +10,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	kubeyaml "sigs.k8s.io/yaml"
 
 	"github.com/poldernet/polder/internal/cluster"
 	"github.com/poldernet/polder/internal/kubetest"
@@ -101,28 +99,8 @@ func newWorld(t *testing.T, text string) *world {
 		}
 	})
 	w.Namespace(t, "polder", nil)
-	w.config = w.ServiceAccount(t, "polder", "polder", rules(t)...)
+	w.config = w.ServiceAccount(t, "polder", "polder", kubetest.Rules(t, "../../deploy/kubernetes/base/rbac.yaml")...)
 	return w
-}
-
-// rules are those that polder is deployed with.
-func rules(t *testing.T) []rbacv1.PolicyRule {
-	t.Helper()
-	text, err := os.ReadFile("../../deploy/kubernetes/base/rbac.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for document := range strings.SplitSeq(string(text), "\n---\n") {
-		role := rbacv1.ClusterRole{}
-		if err := kubeyaml.Unmarshal([]byte(document), &role); err != nil {
-			t.Fatal(err)
-		}
-		if role.Kind == "ClusterRole" {
-			return role.Rules
-		}
-	}
-	t.Fatal("there is no ClusterRole")
-	return nil
 }
 
 // daemon runs polder on a node until the test ends.

@@ -2,11 +2,16 @@ package kubetest
 
 import (
 	"context"
+	"encoding/json"
+	"os"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	kubeyaml "sigs.k8s.io/yaml"
 )
 
@@ -29,11 +34,22 @@ func (a *API) Node(t testing.TB, name string, addresses, subnets []string) *core
 	if len(subnets) > 0 {
 		node.Spec.PodCIDR = subnets[0]
 	}
-	node = create(t, a.Client.CoreV1().Nodes().Create, node)
+	create(t, a.Client.CoreV1().Nodes().Create, node)
+	return a.SetNode(t, name, addresses...)
+}
+
+// SetNode sets a node's addresses, whatever its daemon writes to it meanwhile.
+func (a *API) SetNode(t testing.TB, name string, addresses ...string) *corev1.Node {
+	t.Helper()
+	list := []corev1.NodeAddress{}
 	for _, address := range addresses {
-		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: address})
+		list = append(list, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: address})
 	}
-	node, err := a.Client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
+	text, err := json.Marshal(map[string]any{"status": map[string]any{"addresses": list}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := a.Client.CoreV1().Nodes().Patch(t.Context(), name, types.MergePatchType, text, metav1.PatchOptions{}, "status")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,4 +152,24 @@ func (a *API) DeleteNamespace(t testing.TB, name string) {
 	if _, err := core.Namespaces().Finalize(ctx, n, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Rules are what a manifest has of a ClusterRole.
+func Rules(t testing.TB, manifest string) []rbacv1.PolicyRule {
+	t.Helper()
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		role := rbacv1.ClusterRole{}
+		if err := kubeyaml.Unmarshal([]byte(document), &role); err != nil {
+			t.Fatal(err)
+		}
+		if role.Kind == "ClusterRole" {
+			return role.Rules
+		}
+	}
+	t.Fatal("there is no ClusterRole")
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/poldernet/polder/internal/kubetest"
+	"github.com/poldernet/polder/internal/lab/station"
+	"github.com/poldernet/polder/spec"
 )
 
 // act does one thing.
@@ -26,18 +28,21 @@ func (c *churn) act() {
 		}},
 		{6, func() bool { return c.onPod(c.remove) }},
 		{6, c.replace},
-		{5, func() bool { return c.onPod(c.finish) }},
+		{4, func() bool { return c.onPod(c.finish) }},
+		{8, c.outlive},
 		{4, func() bool { return c.onPod(c.terminate) }},
 		{14, func() bool { return c.onPod(c.relabel) }},
 		{10, c.relabelNamespace},
-		{12, c.putPolicy},
+		{14, c.putPolicy},
 		{12, c.changePolicy},
-		{8, c.removePolicy},
-		{4, c.foreign},
+		{5, c.removePolicy},
+		{8, c.pend},
+		{8, c.foreignClaims},
+		{5, c.haunt},
 		{3, c.collect},
 	}
 	for {
-		n := c.IntN(96)
+		n := c.IntN(119)
 		for _, a := range acts {
 			if n -= a.weight; n < 0 {
 				if a.do() {
@@ -76,15 +81,41 @@ func (c *churn) room() string {
 	for _, p := range c.live() {
 		count[p.node]++
 	}
-	node := of(c.dice, "n1", "n1", "n2", "n2", "n3")
-	if node == c.dead || node == c.cut || count[node] >= most || node == foreignNode && count[node] >= foreignPods {
+	node := of(c.dice, "n1", "n2", "n3")
+	if !c.works(node) || count[node] >= most || node == foreignNode && count[node] >= foreignPods {
 		return ""
 	}
 	return node
 }
 
-// create makes a pod on a node, attaches it, and gives it a status.
-func (c *churn) create(node string) bool {
+// works says that a node can attach pods now.
+func (c *churn) works(node string) bool {
+	_, asleep := c.asleep[node]
+	return node != c.dead && node != c.cut && !asleep
+}
+
+// pend makes a pod that is not attached yet. Others may be made, get the addresses
+// that will be its own, and lose them, before it is.
+func (c *churn) pend() bool {
+	const most = 3
+	waiting := 0
+	for _, p := range c.pods {
+		if p.pending() {
+			waiting++
+		}
+	}
+	if waiting == most {
+		return false
+	}
+	p := c.object(of(c.dice, "n1", "n2", "n3"))
+	c.note("pend", "%s on %s with %v", p.key(), p.node, p.labels)
+	return true
+}
+
+func (p *pod) pending() bool { return len(p.addresses) == 0 }
+
+// object makes a pod's object.
+func (c *churn) object(node string) *pod {
 	p := &pod{namespace: of(c.dice, namespaceNames...), node: node, labels: c.podLabels(), web: of[uint16](c.dice, 80, 81)}
 	for p.name == "" || c.pods[p.key()] != nil { // also names that others had
 		p.name = fmt.Sprintf("p%d", c.IntN(30))
@@ -92,39 +123,80 @@ func (c *churn) create(node string) bool {
 	made := c.api.Pod(c, kubetest.Pod{
 		Namespace: p.namespace, Name: p.name, Node: node, Labels: p.labels, Ports: p.ports(), Phase: corev1.PodPending,
 	})
+	p.uid, p.made = string(made.UID), made.CreationTimestamp
+	c.pods[p.key()] = p
+	return p
+}
+
+// create makes a pod on a node, or takes one that waits there, attaches it, and
+// gives it a status.
+func (c *churn) create(node string) bool {
+	var p *pod
+	for _, key := range slices.Sorted(maps.Keys(c.pods)) {
+		if old := c.pods[key]; old.node == node && old.pending() && c.chance(20) {
+			p = old
+		}
+	}
+	if p == nil {
+		p = c.object(node)
+	}
+	c.attach(p)
+	return true
+}
+
+func (c *churn) attach(p *pod) {
+	node := p.node
 	if node == foreignNode {
 		p.machine, p.addresses = c.machines[node], c.foreignAddresses()
 	} else {
 		ns := c.sandbox(p.name)
 		p.addresses = c.engines[node].attach(kubetest.Attachment{
-			Namespace: p.namespace, Name: p.name, UID: string(made.UID), Sandbox: ns, Ports: []kubetest.PortMapping{},
+			Namespace: p.namespace, Name: p.name, UID: p.uid, Sandbox: ns, Ports: []kubetest.PortMapping{},
 		})
-		p.uid = string(made.UID)
-		c.must(c.machines[node].forget(p.addresses))
+		c.must(forget(c.machines[node], p.addresses))
 		for _, other := range c.live() {
 			if other.node == node {
-				c.must(other.machine.forget(p.addresses))
+				c.must(forget(other.machine, p.addresses))
 			}
 		}
 		var err error
-		p.machine, err = open(ns, 80, 81, 8080)
+		p.machine, err = station.Open(ns, spec.ProtocolTCP)
 		c.must(err)
+		for _, port := range []uint16{80, 81, 8080} {
+			c.must(p.machine.Listen(port))
+		}
 	}
 	c.note("create", "%s on %s with %v %v", p.key(), node, p.addresses, p.labels)
 	c.setStatus(p.namespace, p.name, corev1.PodRunning, p.addresses)
-	c.pods[p.key()] = p
-	return true
-}
-
-// foreignAddresses are some that no pod of the foreign node has.
-func (c *churn) foreignAddresses() []netip.Addr {
-	for {
-		i := 1 + c.IntN(foreignPods)
-		list := []netip.Addr{netip.MustParseAddr(fmt.Sprintf("10.244.3.%d", i)), netip.MustParseAddr(fmt.Sprintf("fd00:10:244:3::%d", i))}
-		if !slices.ContainsFunc(c.live(), func(p *pod) bool { return p.addresses[0] == list[0] }) {
-			return list
+	for _, key := range slices.Sorted(maps.Keys(c.pods)) {
+		// By its status, a younger one has the addresses: all but the pod's own node,
+		// which has attached it, would believe that.
+		if o := c.pods[key]; o.machine == nil && !o.finished && o.over(p) && slices.Equal(o.addresses, p.addresses) {
+			c.note("forget", "%s", key)
+			c.forget(o)
 		}
 	}
+}
+
+// foreignAddresses are some that no pod of the foreign node has, of the subnet that
+// its object tells of, if any.
+func (c *churn) foreignAddresses() []netip.Addr {
+	subnet := 3
+	if n := c.nodes[foreignNode]; n != nil && n.subnets.IPv4.String() == subnetsOf(otherSubnet)[0] {
+		subnet = otherSubnet
+	}
+	return of(c.dice, c.vacant(subnet)...)
+}
+
+// vacant are the addresses in a subnet of the foreign node that no pod has.
+func (c *churn) vacant(subnet int) (list [][]netip.Addr) {
+	for i := 1; i <= foreignPods; i++ {
+		both := []netip.Addr{netip.MustParseAddr(fmt.Sprintf("10.244.%d.%d", subnet, i)), netip.MustParseAddr(fmt.Sprintf("fd00:10:244:%d::%d", subnet, i))}
+		if !slices.ContainsFunc(c.live(), func(p *pod) bool { return p.addresses[0] == both[0] }) {
+			list = append(list, both)
+		}
+	}
+	return list
 }
 
 // detach takes a pod's network away, as its runtime does. Others may have its
@@ -132,7 +204,7 @@ func (c *churn) foreignAddresses() []netip.Addr {
 func (c *churn) detach(p *pod) {
 	if p.node != foreignNode {
 		c.must(c.engines[p.node].Del(context.Background(), p.attachment()))
-		p.machine.close()
+		p.machine.Close()
 		c.must(p.Namespace.Close())
 	}
 	p.machine = nil
@@ -160,9 +232,10 @@ func (c *churn) forget(p *pod) {
 }
 
 // replace deletes a pod and makes another one, which gets its addresses, before
-// anybody has heard of it.
+// anybody has heard of it. Or the object of the first one stays, as when its kubelet
+// does not get through.
 func (c *churn) replace() bool {
-	list := slices.DeleteFunc(c.live(), func(p *pod) bool { return p.node == c.dead || p.node == c.cut })
+	list := slices.DeleteFunc(c.live(), func(p *pod) bool { return !c.works(p.node) })
 	if len(list) == 0 {
 		return false
 	}
@@ -173,8 +246,11 @@ func (c *churn) replace() bool {
 		c.forget(p)
 		return c.create(p.node)
 	}
-	c.create(p.node) // both have the addresses by their status
-	c.forget(p)
+	heir := c.object(p.node)
+	c.attach(heir) // both have the addresses by their status
+	if there := c.pods[p.key()] == p; there && c.chance(50) {
+		c.forget(p)
+	}
 	return true
 }
 
@@ -191,11 +267,36 @@ func (c *churn) finish(p *pod) {
 	p.finished = true
 }
 
+// outlive has a pod finish that was made when an older one waited already. That one
+// gets its addresses.
+func (c *churn) outlive() bool {
+	for _, key := range slices.Sorted(maps.Keys(c.pods)) {
+		old := c.pods[key]
+		if !old.pending() || !c.works(old.node) {
+			continue
+		}
+		younger := slices.DeleteFunc(c.live(), func(p *pod) bool { return p.node != old.node || !old.made.Before(&p.made) })
+		if len(younger) == 0 {
+			if node := c.room(); node != old.node {
+				return false
+			}
+			younger = []*pod{c.object(old.node)}
+			c.attach(younger[0])
+		}
+		p := of(c.dice, younger...)
+		c.note("outlive", "%s, by %s", p.key(), old.key())
+		c.finish(p)
+		c.attach(old)
+		return true
+	}
+	return false
+}
+
 // terminate begins to delete a pod, or ends what was begun, of those that have
 // finished, too.
 func (c *churn) terminate(p *pod) {
 	for _, key := range slices.Sorted(maps.Keys(c.pods)) {
-		if old := c.pods[key]; old.machine == nil && c.chance(25) {
+		if old := c.pods[key]; old.machine == nil && !old.pending() && c.chance(25) {
 			c.note("forget", "%s", key)
 			c.forget(old)
 			return
@@ -205,7 +306,7 @@ func (c *churn) terminate(p *pod) {
 	var grace int64 = 30
 	c.must(c.api.Client.CoreV1().Pods(p.namespace).Delete(context.Background(), p.name, metav1.DeleteOptions{GracePeriodSeconds: &grace}))
 	c.detach(p)
-	p.finished = true // nobody else is to have the addresses but who gets them next
+	p.dying = true
 }
 
 func (c *churn) relabel(p *pod) {
@@ -272,19 +373,6 @@ func (c *churn) anyPolicy() *networkingv1.NetworkPolicy {
 		return nil
 	}
 	return c.policies[of(c.dice, keys...)]
-}
-
-// foreign has the object of the foreign node come or go.
-func (c *churn) foreign() bool {
-	nodes := c.api.Client.CoreV1().Nodes()
-	if _, err := nodes.Get(context.Background(), foreignNode, metav1.GetOptions{}); err == nil {
-		c.note("unnode", foreignNode)
-		c.must(nodes.Delete(context.Background(), foreignNode, metav1.DeleteOptions{}))
-		return true
-	}
-	c.note("node", foreignNode)
-	c.api.Node(c, foreignNode, []string{"192.0.2.13", "2001:db8:2::13"}, []string{"10.244.3.0/24", "fd00:10:244:3::/64"})
-	return true
 }
 
 // collect has the plugins forget all pods that are not there.

@@ -22,7 +22,8 @@ import (
 
 // belief is a cluster as the test itself has made it. No daemon was asked.
 type belief struct {
-	base       *spec.Spec // what the files say
+	base       *spec.Spec        // what the files say
+	nodes      map[string]*claim // the objects that there are
 	namespaces map[string]map[string]string
 	pods       map[string]*pod                        // by namespace/name: the objects that there are
 	policies   map[string]*networkingv1.NetworkPolicy // likewise
@@ -35,8 +36,21 @@ type pod struct {
 	web                   uint16 // the port that it calls so
 	addresses             []netip.Addr
 	finished              bool // it has no addresses any more, whatever its status says
+	dying                 bool // it is being deleted
+	made                  metav1.Time
 	uid                   string
 	*machine              // nil: it has no network
+}
+
+// over says which of two pods has an address that both have by their status.
+func (p *pod) over(o *pod) bool {
+	if p.dying != o.dying {
+		return o.dying
+	}
+	if !p.made.Equal(&o.made) {
+		return o.made.Before(&p.made)
+	}
+	return p.uid > o.uid
 }
 
 func (p *pod) key() string { return p.namespace + "/" + p.name }
@@ -46,10 +60,19 @@ func (p *pod) ports() []corev1.ContainerPort {
 	return []corev1.ContainerPort{{Name: "web", ContainerPort: int32(p.web)}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}
 }
 
-// endpoint is what policies see of the pod.
-func (p *pod) endpoint() *spec.Endpoint {
+// endpoint is what policies see of the pod, with those of its addresses that no
+// other one has.
+func (b *belief) endpoint(p *pod) *spec.Endpoint {
+	own := slices.DeleteFunc(slices.Clone(p.addresses), func(a netip.Addr) bool {
+		for _, o := range b.pods {
+			if o != p && !o.finished && slices.Contains(o.addresses, a) && o.over(p) {
+				return true
+			}
+		}
+		return false
+	})
 	return &spec.Endpoint{
-		Name: p.key(), Node: p.node, Namespace: p.namespace, Labels: p.labels, Addresses: p.addresses,
+		Name: p.key(), Node: p.node, Namespace: p.namespace, Labels: p.labels, Addresses: own,
 		Ports: map[string]spec.Port{"web": {Number: p.web, Protocol: "tcp"}, "dns": {Number: 53, Protocol: "udp"}},
 	}
 }
@@ -57,12 +80,13 @@ func (p *pod) endpoint() *spec.Endpoint {
 // spec is the cluster as a spec, with or without its NetworkPolicies.
 func (b *belief) spec(policies bool) *spec.Spec {
 	sp := *b.base
+	sp.Nodes = members(slices.Collect(maps.Values(b.nodes)), sp.Network)
 	for _, name := range slices.Sorted(maps.Keys(b.namespaces)) {
 		sp.Namespaces = append(slices.Clip(sp.Namespaces), &spec.Namespace{Name: name, Labels: b.namespaces[name]})
 	}
 	for _, key := range slices.Sorted(maps.Keys(b.pods)) {
-		if p := b.pods[key]; !p.finished {
-			sp.Endpoints = append(slices.Clip(sp.Endpoints), p.endpoint())
+		if p := b.pods[key]; !p.finished && len(p.addresses) > 0 {
+			sp.Endpoints = append(slices.Clip(sp.Endpoints), b.endpoint(p))
 		}
 	}
 	if policies {
@@ -74,13 +98,14 @@ func (b *belief) spec(policies bool) *spec.Spec {
 	return &sp
 }
 
-// model judges the cluster.
-func (b *belief) model() (*policy.Model, error) {
-	m, diags := policy.New(b.spec(true))
+// opinion is what a node goes by that has heard of all.
+func (b *belief) opinion() (opinion, error) {
+	sp := b.spec(true)
+	m, diags := policy.New(sp)
 	if diags.HasErrors() {
-		return nil, diags
+		return opinion{}, diags
 	}
-	return m, nil
+	return opinion{m, sp.Nodes}, nil
 }
 
 // write writes the cluster as a spec with manifests, for `polder explain`.

@@ -11,10 +11,14 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/poldernet/polder/internal/lab/station"
+	"github.com/poldernet/polder/spec"
 )
 
 var (
-	churnActions = flag.Int("churn.actions", 200, "how much TestChurn does to a cluster")
+	churnActions = flag.Int("churn.actions", 200, "how much TestChurn does to each of its clusters")
 	churnSeed    = flag.Uint64("churn.seed", 1, "which of all the things it could do; 0: any")
 )
 
@@ -27,9 +31,10 @@ type churn struct {
 	machines map[string]*machine // of nodes and outside
 	cut      string              // the node that does not hear the API server; "": none
 	dead     string              // the node whose daemon does not run; "": none
+	now      opinion             // of who has heard of all
 	log      []string
 	done     map[string]int
-	judged   map[bool]int // packets, by whether they had to arrive
+	judged   map[string]int // packets, by what must become of them
 }
 
 // TestChurn does what happens in clusters, in an order that a seed draws, to nodes
@@ -37,21 +42,33 @@ type churn struct {
 // heard of, packets must become of what the evaluator says of the cluster as the
 // test has made it.
 func TestChurn(t *testing.T) {
+	for name, direct := range map[string]bool{"direct": true, "vxlan": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait for clients that wait before they ask again
+			newChurn(t, direct).run()
+		})
+	}
+}
+
+// newChurn makes a cluster with a few pods.
+func newChurn(t *testing.T, direct bool) *churn {
+	t.Helper()
 	seed := *churnSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("-churn.seed=%d -churn.actions=%d", seed, *churnActions)
 	c := &churn{
-		cluster: inCluster(t, ""), dice: dice{rand.New(rand.NewPCG(seed, 0))}, machines: map[string]*machine{},
-		done: map[string]int{}, judged: map[bool]int{},
+		cluster: inCluster(t, direct), dice: dice{rand.New(rand.NewPCG(seed, 0))}, machines: map[string]*machine{},
+		done: map[string]int{}, judged: map[string]int{},
 	}
-	c.belief = belief{base: c.Spec, namespaces: map[string]map[string]string{}, pods: map[string]*pod{}, policies: map[string]*networkingv1.NetworkPolicy{}}
+	c.forbidden = map[uint32]probe{}
+	c.belief = belief{base: c.Spec, nodes: map[string]*claim{}, namespaces: map[string]map[string]string{}, pods: map[string]*pod{}, policies: map[string]*networkingv1.NetworkPolicy{}}
 	t.Cleanup(c.report)
 	for _, name := range []string{"n1", "n2", "n3", "outside"} {
-		m, err := open(c.Machine(name))
+		m, err := station.Open(c.Machine(name), spec.ProtocolTCP)
 		c.must(err)
-		t.Cleanup(m.close)
+		t.Cleanup(m.Close)
 		c.machines[name] = m
 	}
 	for _, name := range namespaceNames {
@@ -59,18 +76,41 @@ func TestChurn(t *testing.T) {
 		c.api.Namespace(t, name, labels)
 		c.namespaces[name] = labels
 	}
+	for _, name := range nodeNames {
+		n, err := c.api.Client.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
+		c.must(err)
+		c.nodes[name] = claimOf(n)
+	}
+	c.setNode(foreignNode, addressesOf(3), subnetsOf(3))
 	for _, node := range []string{"n1", "n1", "n2", "n2", "n3"} {
 		c.create(node)
 	}
+	return c
+}
+
+func (c *churn) run() {
+	c.settle("the beginning")
+	c.check()
 	began := time.Now()
 	for count := 0; count < *churnActions; {
 		count += c.step()
+		then := time.Now()
 		c.settle(c.log[len(c.log)-1])
 		c.check()
+		if time.Since(then) > tired {
+			for _, node := range nodeNames {
+				c.kill(node)()
+			}
+		}
 	}
-	t.Logf("%d actions in %v: %v", len(c.log), time.Since(began).Round(time.Second), c.done)
-	t.Logf("%d packets that had to arrive, %d that must not", c.judged[true], c.judged[false])
+	c.Logf("%d actions in %v: %v", len(c.log), time.Since(began).Round(time.Second), c.done)
+	c.Logf("packets: %v", c.judged)
 }
+
+// tired is how long a settle takes after which daemons are killed: their clients have
+// failed so often that they wait for up to a minute before they ask again, for as long
+// as that goes on.
+const tired = 5 * time.Second
 
 // note writes down what is done next.
 func (c *churn) note(kind, format string, args ...any) {
@@ -101,18 +141,20 @@ func (c *churn) report() {
 func (c *churn) step() (count int) {
 	undo := func() {}
 	switch n := c.IntN(100); {
-	case n < 2:
+	case n < 4:
 		c.note("restart", "the API server")
 		c.must(c.api.Stop())
 		c.check() // what it told stays in force
 		c.must(c.api.Start(c.Context()))
-	case n < 8:
+	case n < 7:
 		c.note("compact", "etcd")
 		c.must(c.api.Etcd.Compact(c.Context()))
 	case n < 22:
 		undo = c.deafen(of(c.dice, nodeNames...))
 	case n < 32:
 		undo = c.kill(of(c.dice, nodeNames...))
+	case n < 42:
+		undo = c.expel(of(c.dice, nodeNames...))
 	}
 	count = len(c.log)
 	for range 1 + c.IntN(4) {
@@ -138,15 +180,22 @@ func (c *churn) deafen(node string) (undo func()) {
 		c.note("cut", "%s off the API server", node)
 		c.must(wire.Refuse())
 	}
-	compact, restart := c.chance(50), c.chance(25)
+	compact, restart := c.chance(50), c.chance(40)
 	return func() {
 		if compact {
 			c.note("compact", "etcd, behind the back of %s", node)
 			c.must(c.api.Etcd.Compact(c.Context()))
 		}
 		if restart {
-			for range 2 { // what is gone nobody tells of any more
+			// What is gone nobody tells of any more.
+			for range 2 {
 				c.removePolicy()
+			}
+			c.onPod(c.remove)
+			for _, name := range []string{foreignNode, ghost} {
+				if c.nodes[name] != nil && c.chance(50) {
+					c.unnode(name)
+				}
 			}
 			c.note("restart", "the API server, behind the back of %s", node)
 			c.must(c.api.Stop())

@@ -14,13 +14,13 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/poldernet/polder/internal/e2e/process"
 	"github.com/poldernet/polder/internal/kubetest"
 	"github.com/poldernet/polder/internal/lab"
+	"github.com/poldernet/polder/spec"
 )
 
 // clusterLab has two nodes of polder's, a node without polder, and somebody outside.
@@ -39,13 +39,8 @@ host "outside" {
 }
 `
 
-// clusterSpec has policies of its own for the namespace barrier alone: which of them
-// selects something says which labels of it a daemon has heard of.
-const clusterSpec = `cluster = "e2e"
-network {
-  pod_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
-  backend "vxlan" { direct_routing = true }
-}
+// clusterMachines are for the lab: daemons have their nodes from the API server.
+const clusterMachines = `
 node "n1" {
   addresses = ["192.0.2.11/24", "2001:db8:2::11/64"]
   subnets   = ["10.244.1.0/24", "fd00:10:244:1::/64"]
@@ -57,6 +52,17 @@ node "n2" {
 node "n3" {
   addresses = ["192.0.2.13/24", "2001:db8:2::13/64"]
   subnets   = ["10.244.3.0/24", "fd00:10:244:3::/64"]
+}
+`
+
+// clusterSpec has policies of its own for the namespace barrier alone: which of them
+// selects something says which labels of it a daemon has heard of.
+const clusterSpec = `cluster = "e2e"
+network {
+  pod_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
+  backend "vxlan" {
+    direct_routing = true
+  }
 }
 policy "turn-0" {
   namespace_selector = "turn == '0'"
@@ -83,28 +89,22 @@ const foreignNode = "n3"
 // foreignPods is how many pods that node has room for.
 const foreignPods = 4
 
-// rules are what a daemon may do, and no more.
-var rules = []rbacv1.PolicyRule{
-	{APIGroups: []string{""}, Resources: []string{"nodes", "namespaces", "pods"}, Verbs: []string{"list", "watch"}},
-	{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get"}},
-	{APIGroups: []string{networkingv1.GroupName}, Resources: []string{"networkpolicies"}, Verbs: []string{"list", "watch"}},
-	{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create"}},
-}
-
-// cluster is an API server, and nodes with daemons that have their pods and policies
-// from there.
+// cluster is an API server, and nodes with daemons that have all but their policies
+// of the namespace barrier from there.
 type cluster struct {
 	*network
 	api     *kubetest.API
 	engines map[string]*engine
 	wires   map[string]*kubetest.Forwarder
+	asleep  map[string]opinion // of nodes whose Node is gone: what they go by, from before
 	turn    int
 }
 
-// inCluster makes one, with more in the spec.
-func inCluster(t *testing.T, more string) *cluster {
+// inCluster makes one, in which packets between nodes go directly or by VXLAN.
+func inCluster(t *testing.T, direct bool) *cluster {
 	t.Helper()
-	c := &cluster{network: up(t, clusterLab, clusterSpec), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}}
+	text := strings.Replace(clusterSpec, "direct_routing = true", fmt.Sprintf("direct_routing = %t", direct), 1)
+	c := &cluster{network: up(t, clusterLab, text+clusterMachines), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}, asleep: map[string]opinion{}}
 	for _, machine := range []string{foreignNode, "outside"} {
 		for i := 1; i <= 3; i++ {
 			if machine != fmt.Sprintf("n%d", i) {
@@ -112,15 +112,21 @@ func inCluster(t *testing.T, more string) *cluster {
 			}
 		}
 	}
+	if !direct {
+		c.tunnel()
+	}
 	for i := 1; i <= foreignPods; i++ {
-		c.sh("n3", fmt.Sprintf("ip addr add 10.244.3.%[1]d/32 dev lo; ip -6 addr add fd00:10:244:3::%[1]d/128 dev lo", i))
+		for _, subnet := range []int{3, otherSubnet} {
+			c.sh("n3", fmt.Sprintf("ip addr add 10.244.%[1]d.%[2]d/32 dev lo; ip -6 addr add fd00:10:244:%[1]d::%[2]d/128 dev lo", subnet, i))
+		}
 	}
 	c.api = kubetest.Start(t)
-	access := c.api.ServiceAccount(t, metav1.NamespaceSystem, "polder", rules...)
+	access := c.api.ServiceAccount(t, metav1.NamespaceSystem, "polder", kubetest.Rules(t, "../../../deploy/kubernetes/base/rbac.yaml")...)
 	c.api.Namespace(t, "barrier", map[string]string{"turn": "0"})
+	c.api.Node(t, "barrier", nil, []string{"10.244.255.0/24"})
 	at := netip.MustParseAddrPort("127.0.0.1:6443")
 	for i, name := range nodeNames {
-		c.api.Node(t, name, []string{fmt.Sprintf("192.0.2.1%d", i+1), fmt.Sprintf("2001:db8:2::1%d", i+1)}, []string{fmt.Sprintf("10.244.%d.0/24", i+1), fmt.Sprintf("fd00:10:244:%d::/64", i+1)})
+		c.api.Node(t, name, addressesOf(i+1).texts(), subnetsOf(i+1).texts())
 		c.api.Pod(t, kubetest.Pod{Namespace: "barrier", Name: name, Node: name, IPs: []string{fmt.Sprintf("10.244.%d.250", i+1)}})
 	}
 	for _, name := range nodeNames {
@@ -130,19 +136,45 @@ func inCluster(t *testing.T, more string) *cluster {
 		}
 		t.Cleanup(func() { _ = wire.Close() })
 		c.wires[name] = wire
-		c.engines[name] = c.engine(name, clusterSpec+more+"kubernetes {}\n", "--kubeconfig", c.api.Kubeconfig(t, access, at))
+		c.engines[name] = c.engine(name, text+"kubernetes {}\n", "--kubeconfig", c.api.Kubeconfig(t, access, at))
 	}
 	return c
+}
+
+// tunnel has the foreign node send to the pods of the others by VXLAN, and take in
+// what they send so.
+func (c *cluster) tunnel() {
+	c.Helper()
+	for k, f := range spec.Families {
+		name := c.Spec.Network.Backend.Device.Get(f)
+		mac := func(node string) spec.MAC { return c.Spec.VTEPMAC(c.Spec.Node(node), f) }
+		c.sh(foreignNode, fmt.Sprintf("ip link add %s address %s type vxlan id %d dev eth0 local %s dstport %d nolearning; ip link set %[1]s up",
+			name, mac(foreignNode), c.Spec.Network.Backend.VNI, addressesOf(3)[k], c.Spec.Network.Backend.Port))
+		for i, node := range nodeNames {
+			via := pair{"169.254.0.1", "fe80::1"}[k] + fmt.Sprint(i) // nobody's
+			c.sh(foreignNode, fmt.Sprintf("ip neigh add %s lladdr %s dev %s; bridge fdb add %[2]s dst %[4]s dev %[3]s; ip route replace %[5]s via %[1]s dev %[3]s onlink",
+				via, mac(node), name, addressesOf(i + 1)[k], subnetsOf(i + 1)[k]))
+		}
+	}
 }
 
 // settle waits until every daemon has heard of all that was written to the API
 // server up to now, and it is in the kernel. What is watched comes in order: last
 // come a policy, pods that it selects, and the labels of a namespace, and the
-// daemons count packets of the policies that select something.
+// daemons count packets of the policies that select something. Before these comes a
+// node that cannot have a part in the network, of which daemons say so.
 func (c *cluster) settle(after string) {
 	c.Helper()
 	last := fmt.Sprintf("turn-%d", c.turn)
 	c.turn++
+	unsuited := fmt.Sprintf("10.244.%d.%d", 200+c.turn/250, 1+c.turn%250) // it is one of pods
+	c.api.SetNode(c, "barrier", unsuited)
+	for _, r := range c.awake() {
+		r.awaitCluster()
+		r.Await(0, "nodes, after "+after, func(l process.Line) bool {
+			return l.Event == "warning" && strings.Contains(l.Text, unsuited+" ")
+		})
+	}
 	turn, parity := fmt.Sprint(c.turn), fmt.Sprint(c.turn%2)
 	port := intstr.FromInt32(9)
 	selecting := networkingv1.NetworkPolicySpec{
@@ -154,8 +186,7 @@ func (c *cluster) settle(after string) {
 		c.setPodLabels("barrier", name, map[string]string{"turn": turn})
 	}
 	c.setNamespaceLabels("barrier", map[string]string{"turn": parity})
-	for _, r := range c.engines {
-		r.awaitCluster()
+	for _, r := range c.awake() {
 		r.Says("it has heard of all before turn "+turn+", after "+after, func(m process.Metrics) bool {
 			return m["polder_in_sync"] == 1 && m.Sum("polder_failing_objects") == 0 && m["polder_cluster_known"] == 1 &&
 				counts(m, "networkpolicy barrier/turn-"+turn) && counts(m, "policy turn-"+parity) && !counts(m, fmt.Sprintf("policy turn-%d", (c.turn+1)%2))
@@ -164,6 +195,16 @@ func (c *cluster) settle(after string) {
 	if last != "turn-0" {
 		c.deletePolicy("barrier", last)
 	}
+}
+
+// awake are the nodes that hear of what they are to do.
+func (c *cluster) awake() (list []*engine) {
+	for name, r := range c.engines {
+		if _, asleep := c.asleep[name]; !asleep {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // awaitCluster waits until the daemon hears the API server. When that one has been

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,95 +12,19 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/poldernet/polder/internal/lab"
 	"github.com/poldernet/polder/internal/lab/packet"
+	"github.com/poldernet/polder/internal/lab/station"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
 )
 
-// machine is a namespace with raw sockets: what these get has passed its input
-// hook.
-type machine struct {
-	*lab.Namespace
-	raw       map[rawKind]int
-	listeners []net.Listener
-}
-
-// rawKind is a family and a protocol.
-type rawKind struct {
-	family   spec.Family
-	protocol uint8
-}
-
-// icmpOf is the ICMP of a family.
-func icmpOf(f spec.Family) uint8 {
-	if f == spec.IPv4 {
-		return spec.ProtocolICMP
-	}
-	return spec.ProtocolICMPv6
-}
-
-// open opens the sockets, and accepts connections to the ports.
-func open(n *lab.Namespace, ports ...uint16) (*machine, error) {
-	m := &machine{Namespace: n, raw: map[rawKind]int{}}
-	err := n.Do(func() error {
-		for _, f := range spec.Families {
-			for _, protocol := range []uint8{icmpOf(f), spec.ProtocolTCP, spec.ProtocolUDP, spec.ProtocolSCTP} {
-				fd, err := rawSocket(f, protocol)
-				if err != nil {
-					return err
-				}
-				m.raw[rawKind{f, protocol}] = fd
-			}
-		}
-		for _, port := range ports {
-			l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-			if err != nil {
-				return err
-			}
-			m.listeners = append(m.listeners, l)
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					_ = c.Close() // it has nothing to say
-				}
-			}()
-		}
-		return nil
-	})
-	return m, err
-}
-
-// rawSocket sends packets with headers of our own.
-func rawSocket(f spec.Family, protocol uint8) (int, error) {
-	domain, level, option := unix.AF_INET, unix.IPPROTO_IP, unix.IP_HDRINCL
-	if f == spec.IPv6 {
-		domain, level, option = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_HDRINCL
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
-	if err != nil {
-		return 0, fmt.Errorf("raw socket of protocol %d: %w", protocol, err)
-	}
-	return fd, unix.SetsockoptInt(fd, level, option, 1)
-}
-
-// close closes what open has opened.
-func (m *machine) close() {
-	for _, fd := range m.raw {
-		_ = unix.Close(fd) // nothing is written late
-	}
-	for _, l := range m.listeners {
-		_ = l.Close()
-	}
-}
+// machine is a namespace with sockets.
+type machine = station.Station
 
 // forget has the machine look for the neighbours that have addresses. One that it
 // has spoken with is believed to be there for the better part of a minute, and the
 // bridge plugin has nobody announce an IPv6 address that is somebody else's now.
-func (m *machine) forget(addresses []netip.Addr) error {
+func forget(m *machine, addresses []netip.Addr) error {
 	return m.Do(func() error {
 		list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
 		for _, n := range list {
@@ -115,45 +38,22 @@ func (m *machine) forget(addresses []netip.Addr) error {
 	})
 }
 
-// magic stands before a packet's identity.
-var magic = []byte("polder:")
-
-// arrived are the identities of packets that have come.
-func (m *machine) arrived() (list []uint32) {
-	b := make([]byte, 2048)
-	for _, fd := range m.raw {
-		for {
-			size, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err != nil {
-				break
-			}
-			if i := bytes.Index(b[:size], magic); i >= 0 && size >= i+len(magic)+4 {
-				list = append(list, binary.BigEndian.Uint32(b[i+len(magic):]))
-			}
-		}
-	}
-	return list
-}
-
-// probe is a packet between two machines, and whether it must arrive.
+// probe is a packet: whether it is from another one than it says, whether it must
+// arrive, and whether an answer finds its way.
 type probe struct {
 	policy.Flow
-	from, to *machine
-	names    [2]string
-	want     bool
+	from, to           end
+	forged, want, back bool
 }
 
 func (p probe) String() string {
-	return fmt.Sprintf("%s (%s) to %s (%s) by %v", p.names[0], p.From, p.names[1], p.To, p.Service())
+	return fmt.Sprintf("%s (as %s) to %s (%s) by %v", p.from.name, p.From, p.to.name, p.To, p.Service())
 }
 
 // send sends the packet with an identity in it. What the machine's own output hook
-// drops is sent, too.
+// drops is sent, too, and what it has no route for.
 func (p probe) send(id uint32) error {
-	data := binary.BigEndian.AppendUint32(bytes.Clone(magic), id)
+	data := station.Mark(id)
 	src, dst := netip.AddrPortFrom(p.From, 1024+uint16(id%60000)), netip.AddrPortFrom(p.To, p.Port)
 	var b []byte
 	switch p.Protocol {
@@ -167,21 +67,14 @@ func (p probe) send(id uint32) error {
 		body := binary.BigEndian.AppendUint32(nil, id) // identifier and sequence
 		b = packet.NewICMP(src.Addr(), dst.Addr(), p.Type, p.Code, append(body, data...))
 	}
-	err := unix.Sendto(p.from.raw[rawKind{spec.FamilyOf(p.From), p.Protocol}], b, 0, sockaddr(p.To))
-	if errors.Is(err, unix.EPERM) {
+	err := p.from.Send(b)
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	return nil
-}
-
-func sockaddr(a netip.Addr) unix.Sockaddr {
-	if a.Is4() {
-		return &unix.SockaddrInet4{Addr: a.As4()}
-	}
-	return &unix.SockaddrInet6{Addr: a.As16()}
 }
 
 // dial makes a connection, both ways.
@@ -199,16 +92,21 @@ func (p probe) dial() error {
 // again is how long to wait until what must come is sent again.
 const again = time.Second
 
-// sequence gives packets their identities.
-type sequence uint32
+// sequence gives packets their identities, and knows which must not arrive.
+type sequence struct {
+	last      uint32
+	forbidden map[uint32]probe
+}
 
 // try sends probes and tells of those that become of what they must not.
 func (s *sequence) try(list []probe) (wrong []string, err error) {
 	sent, missing := map[uint32]int{}, map[int]bool{}
 	send := func(i int) error {
-		*s++
-		sent[uint32(*s)] = i
-		return list[i].send(uint32(*s))
+		s.last++
+		if sent[s.last] = i; !list[i].want {
+			s.forbidden[s.last] = list[i]
+		}
+		return list[i].send(s.last)
 	}
 	for i, p := range list {
 		if p.want {
@@ -223,24 +121,21 @@ func (s *sequence) try(list []probe) (wrong []string, err error) {
 			var fds []unix.PollFd
 			asked := map[*machine]bool{}
 			for _, p := range list {
-				if asked[p.to] {
+				if asked[p.to.machine] {
 					continue
 				}
-				asked[p.to] = true
-				for _, id := range p.to.arrived() {
-					i, mine := sent[id]
-					switch {
-					case !mine || list[i].to != p.to:
-					case list[i].want:
+				asked[p.to.machine] = true
+				for _, id := range p.to.Arrived() {
+					// It may be one of before. Whom a router tells that it was dropped is another.
+					if bad, is := s.forbidden[id]; is && bad.to.machine == p.to.machine {
+						wrong = append(wrong, fmt.Sprintf("%s: arrives", bad))
+						delete(s.forbidden, id)
+					}
+					if i, mine := sent[id]; mine && list[i].to.machine == p.to.machine {
 						delete(missing, i)
-					default:
-						wrong = append(wrong, fmt.Sprintf("%s: arrives", list[i]))
-						delete(sent, id)
 					}
 				}
-				for _, fd := range p.to.raw {
-					fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-				}
+				fds = append(fds, p.to.Polls()...)
 			}
 			left := time.Until(deadline)
 			if len(missing) == 0 || left <= 0 {
@@ -266,7 +161,7 @@ func (s *sequence) try(list []probe) (wrong []string, err error) {
 	const most = 4
 	dialled := 0
 	for _, p := range list {
-		if p.want && p.Protocol == spec.ProtocolTCP && len(p.to.listeners) > 0 && p.listens() && dialled < most {
+		if p.want && p.back && p.Protocol == spec.ProtocolTCP && p.to.Listens(p.Port) && dialled < most {
 			dialled++
 			if err := p.dial(); err != nil {
 				wrong = append(wrong, err.Error())
@@ -275,14 +170,4 @@ func (s *sequence) try(list []probe) (wrong []string, err error) {
 	}
 	wait(0) // for who is late
 	return wrong, nil
-}
-
-// listens says that somebody accepts connections to the port.
-func (p probe) listens() bool {
-	for _, l := range p.to.listeners {
-		if l.Addr().(*net.TCPAddr).Port == int(p.Port) {
-			return true
-		}
-	}
-	return false
 }

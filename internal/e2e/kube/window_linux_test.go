@@ -245,7 +245,7 @@ func (v *vigil) report(always ...string) {
 // a program, whatever happens to the daemon, the API server and the node. It is
 // probed before that, too: what is sent then must not come to it later.
 func TestNoWindow(t *testing.T) {
-	c := inCluster(t, "")
+	c := inCluster(t, true)
 	c.api.Namespace(t, "shop", nil)
 	c.api.Policy(t, "shop", "closed", `{podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}`)
 	c.settle("a policy")
