@@ -2,6 +2,7 @@ package station
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (s *Station) Listen(port uint16) error {
 		return nil
 	}
 	return s.Do(func() error {
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
 			return err
 		}
