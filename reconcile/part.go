@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,6 +90,7 @@ func (p *Planner) standIn(j *joined) {
 		return
 	}
 	as := p.last.Candidate
+	as.Created = math.MinInt64 // it was here before those who have come since
 	p.keepMACs(&as)
 	all, out := p.members.With(as, sp, own)
 	i := slices.IndexFunc(all, func(n *spec.Node) bool { return n.Name == own })

@@ -61,6 +61,7 @@ func TestANodeWithoutItsNode(t *testing.T) {
 	bare := member(1)
 	bare.Subnets = spec.PerFamily[netip.Prefix]{}
 	usurper := member(3)
+	usurper.Created = 0 // as old as it may say to be
 	usurper.Subnets = member(1).Subnets
 	for name, c := range map[string]struct {
 		nodes  []spec.Candidate
