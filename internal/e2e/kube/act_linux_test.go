@@ -90,8 +90,7 @@ func (c *churn) room() string {
 
 // works says that a node can attach pods now.
 func (c *churn) works(node string) bool {
-	_, asleep := c.asleep[node]
-	return node != c.dead && node != c.cut && !asleep
+	return node != c.dead && node != c.cut && c.absent[node] == nil
 }
 
 // pend makes a pod that is not attached yet. Others may be made, get the addresses

@@ -77,10 +77,11 @@ func (b *belief) endpoint(p *pod) *spec.Endpoint {
 	}
 }
 
-// spec is the cluster as a spec, with or without its NetworkPolicies.
-func (b *belief) spec(policies bool) *spec.Spec {
+// spec is the cluster as a spec, with or without its NetworkPolicies, and with Nodes
+// that are not there.
+func (b *belief) spec(policies bool, more ...*claim) *spec.Spec {
 	sp := *b.base
-	sp.Nodes = members(slices.Collect(maps.Values(b.nodes)), sp.Network)
+	sp.Nodes = members(slices.Concat(slices.Collect(maps.Values(b.nodes)), more), sp.Network)
 	for _, name := range slices.Sorted(maps.Keys(b.namespaces)) {
 		sp.Namespaces = append(slices.Clip(sp.Namespaces), &spec.Namespace{Name: name, Labels: b.namespaces[name]})
 	}
@@ -98,9 +99,9 @@ func (b *belief) spec(policies bool) *spec.Spec {
 	return &sp
 }
 
-// opinion is what a node goes by that has heard of all.
-func (b *belief) opinion() (opinion, error) {
-	sp := b.spec(true)
+// opinion is what a node goes by that has heard of all, and that believes in more Nodes.
+func (b *belief) opinion(more ...*claim) (opinion, error) {
+	sp := b.spec(true, more...)
 	m, diags := policy.New(sp)
 	if diags.HasErrors() {
 		return opinion{}, diags

@@ -32,6 +32,7 @@ type churn struct {
 	cut      string              // the node that does not hear the API server; "": none
 	dead     string              // the node whose daemon does not run; "": none
 	now      opinion             // of who has heard of all
+	apart    map[string]opinion  // of the nodes whose Node is gone, where it is another
 	log      []string
 	done     map[string]int
 	judged   map[string]int // packets, by what must become of them

@@ -96,7 +96,7 @@ type cluster struct {
 	api     *kubetest.API
 	engines map[string]*engine
 	wires   map[string]*kubetest.Forwarder
-	asleep  map[string]opinion // of nodes whose Node is gone: what they go by, from before
+	absent  map[string]*claim // the Nodes that are gone of nodes with a daemon, which go on with them
 	turn    int
 }
 
@@ -104,7 +104,7 @@ type cluster struct {
 func inCluster(t *testing.T, direct bool) *cluster {
 	t.Helper()
 	text := strings.Replace(clusterSpec, "direct_routing = true", fmt.Sprintf("direct_routing = %t", direct), 1)
-	c := &cluster{network: up(t, clusterLab, text+clusterMachines), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}, asleep: map[string]opinion{}}
+	c := &cluster{network: up(t, clusterLab, text+clusterMachines), engines: map[string]*engine{}, wires: map[string]*kubetest.Forwarder{}, absent: map[string]*claim{}}
 	for _, machine := range []string{foreignNode, "outside"} {
 		for i := 1; i <= 3; i++ {
 			if machine != fmt.Sprintf("n%d", i) {
@@ -169,7 +169,7 @@ func (c *cluster) settle(after string) {
 	c.turn++
 	unsuited := fmt.Sprintf("10.244.%d.%d", 200+c.turn/250, 1+c.turn%250) // it is one of pods
 	c.api.SetNode(c, "barrier", unsuited)
-	for _, r := range c.awake() {
+	for _, r := range c.engines {
 		r.awaitCluster()
 		r.Await(0, "nodes, after "+after, func(l process.Line) bool {
 			return l.Event == "warning" && strings.Contains(l.Text, unsuited+" ")
@@ -186,25 +186,19 @@ func (c *cluster) settle(after string) {
 		c.setPodLabels("barrier", name, map[string]string{"turn": turn})
 	}
 	c.setNamespaceLabels("barrier", map[string]string{"turn": parity})
-	for _, r := range c.awake() {
+	for name, r := range c.engines {
+		there, failing := 1.0, 0.0
+		if c.absent[name] != nil {
+			there, failing = 0, 1 // which says so
+		}
 		r.Says("it has heard of all before turn "+turn+", after "+after, func(m process.Metrics) bool {
-			return m["polder_in_sync"] == 1 && m.Sum("polder_failing_objects") == 0 && m["polder_cluster_known"] == 1 &&
+			return m["polder_in_sync"] == there && m.Sum("polder_failing_objects") == failing && m["polder_cluster_known"] == 1 &&
 				counts(m, "networkpolicy barrier/turn-"+turn) && counts(m, "policy turn-"+parity) && !counts(m, fmt.Sprintf("policy turn-%d", (c.turn+1)%2))
 		})
 	}
 	if last != "turn-0" {
 		c.deletePolicy("barrier", last)
 	}
-}
-
-// awake are the nodes that hear of what they are to do.
-func (c *cluster) awake() (list []*engine) {
-	for name, r := range c.engines {
-		if _, asleep := c.asleep[name]; !asleep {
-			list = append(list, r)
-		}
-	}
-	return list
 }
 
 // awaitCluster waits until the daemon hears the API server. When that one has been

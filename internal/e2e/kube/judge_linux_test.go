@@ -18,6 +18,11 @@ func (c *churn) check() {
 	var err error
 	c.now, err = c.belief.opinion()
 	c.must(err)
+	c.apart = map[string]opinion{}
+	for name, own := range c.absent {
+		c.apart[name], err = c.belief.opinion(own)
+		c.must(err)
+	}
 	const sample = 96
 	var list []probe
 	for range sample {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -113,10 +114,13 @@ func (c *churn) unnode(name string) {
 	delete(c.nodes, name)
 }
 
-// expel deletes the Node of a node with a daemon. On that one everything stays as
-// it is; the others do not reach it any more, nor does it reach them.
+// expel deletes the Node of a node with a daemon. That one goes on as if it were there,
+// before those who have claimed something of it since; the others do not reach it any
+// more, nor does it reach them.
 func (c *churn) expel(node string) (undo func()) {
-	c.asleep[node] = c.now
+	own := *c.nodes[node]
+	own.created = math.MinInt64
+	c.absent[node] = &own
 	c.unnode(node)
 	return func() {
 		c.settle("without " + node)
@@ -129,7 +133,7 @@ func (c *churn) expel(node string) (undo func()) {
 			}
 		}
 		c.setNode(node, addressesOf(i), subnetsOf(i))
-		delete(c.asleep, node)
+		delete(c.absent, node)
 	}
 }
 

@@ -125,7 +125,7 @@ func (c *churn) underlay(node string, f spec.Family) netip.Addr {
 
 // opinion is what the daemon of a node goes by; a machine without one has none.
 func (c *churn) opinion(node string) (opinion, bool) {
-	if o, asleep := c.asleep[node]; asleep {
+	if o, is := c.apart[node]; is {
 		return o, true
 	}
 	return c.now, slices.Contains(nodeNames, node)
