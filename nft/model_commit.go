@@ -64,14 +64,17 @@ func (m *Model) told(c Commit) {
 }
 
 // Commit is what a Writer's Commit would do. It asks before each transaction
-// whether that is to fail.
+// whether that is to fail: the kernel compares generations before all else.
 func (m *Model) Commit(p *Plan, gen Generation, fails func() error) (Generation, error) {
 	done := 0
 	for _, s := range p.stages() {
 		for _, tx := range s.transactions {
-			err := fails()
-			if err == nil && gen != m.gen {
+			var err error
+			if gen != m.gen {
 				err = m.renew(p, done)
+			}
+			if err == nil {
+				err = fails()
 			}
 			if err == nil {
 				err = m.run(tx)
