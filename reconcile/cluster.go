@@ -130,11 +130,12 @@ func (d *Daemon) openUpdate(u Update, since time.Time) {
 		return
 	}
 	d.now.Counters.Events += uint64(len(u.Events))
+	again := d.reconsider(u.Events)
 	for _, e := range u.Events {
 		d.applier.apply(e)
 	}
 	d.meet()
-	what := dirt{policies: true}
+	what := dirt{policies: true, spec: again}
 	if len(u.Nodes) > 0 {
 		d.applier.setNodes(u.Nodes)
 		what.nodes = true

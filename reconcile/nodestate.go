@@ -13,7 +13,10 @@ import (
 
 // NodeState is what a node has to say of itself to the others of its cluster.
 type NodeState struct {
-	Network *spec.Network // nil: polder makes none, and there is nothing to say
+	// Refused are the NetworkPolicies that the kernel does not take, by NAMESPACE/NAME,
+	// and why.
+	Refused map[string]string
+	Network *spec.Network // nil: polder makes none, and there is nothing more to say
 	Stands  bool          // the node's own part of it is in the kernel
 	Gone    bool          // it has been destroyed, and is not made again until somebody asks
 	// What follows is as it is in the kernel, by the family of pods.
@@ -74,6 +77,7 @@ func (d *Daemon) speak() {
 // nodeState is how the node stands, by what is known of the kernel.
 func (d *Daemon) nodeState() (s NodeState) {
 	a := d.applier
+	s.Refused = d.retries.refused()
 	if a.options.Spec.Network == nil {
 		return s
 	}

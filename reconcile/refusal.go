@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
 )
 
 // refusal says that the kernel did not take a ruleset, for what is in it.
@@ -19,6 +19,15 @@ func refusal(err error) bool {
 	return errors.As(err, &stage) && !errors.Is(err, nft.ErrStale) &&
 		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
+
+// refusedPolicy is why the kernel does not take a policy.
+type refusedPolicy struct{ err error }
+
+func (r *refusedPolicy) Error() string {
+	return "the kernel refuses it, so that what it selects is closed: " + r.err.Error()
+}
+
+func (r *refusedPolicy) Unwrap() error { return r.err }
 
 // around commits the ruleset without the policies that the kernel refuses, if
 // that is what it refused the ruleset for: what these select is closed, and
@@ -39,7 +48,7 @@ func (r *applying) around(ctx context.Context, cause error) error {
 	}
 	for _, t := range policy.Trials(model, v.policyHost) {
 		if err := r.ruleset.Try(ctx, t.Table); err != nil {
-			guilty[t.Policy.ID()] = fmt.Errorf("the kernel refuses it, so that what it selects is closed: %w", err)
+			guilty[t.Policy.ID()] = &refusedPolicy{err}
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -67,4 +76,48 @@ func (p *Planner) refusals() []change.Change {
 		list = append(list, change.Change{Action: change.Update, Kind: kind, Name: name})
 	}
 	return list
+}
+
+// refused is why the kernel does not take a policy that has failed; nil: it is none, or
+// has failed with all others.
+func (f *Failure) refused() (why *refusedPolicy) {
+	errors.As(f.Err, &why)
+	return why
+}
+
+// refused is why the kernel does not take NetworkPolicies, by their names. It is of what
+// has failed, and not what the rules are compiled without: that is nothing whenever all
+// are tried again.
+func (r retries) refused() map[string]string {
+	var all map[string]string
+	for key, f := range r {
+		if why := f.refused(); why != nil && key.kind == string(spec.KindNetworkPolicy) {
+			if all == nil {
+				all = map[string]string{}
+			}
+			all[key.name] = why.Error()
+		}
+	}
+	return all
+}
+
+// reconsider says whether events are about policies that the kernel does not take. These
+// are others now, of which nothing is known yet: it is forgotten that they failed, and
+// the cluster is told so, which else would not see that they do so again.
+func (d *Daemon) reconsider(events []policy.Event) bool {
+	failed := len(d.retries)
+	for _, e := range events {
+		if e.Policy == nil {
+			continue
+		}
+		key := objectKey{string(e.Policy.Kind), e.Policy.Name}
+		if f := d.retries[key]; f != nil && f.refused() != nil {
+			delete(d.retries, key)
+		}
+	}
+	if len(d.retries) == failed {
+		return false
+	}
+	d.speak()
+	return true
 }

@@ -2,10 +2,15 @@ package reconcile
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/poldernet/polder/policy"
+	"github.com/poldernet/polder/spec"
 )
 
 // guarded is a spec with endpoints that policies select.
@@ -77,6 +82,99 @@ func TestARefusedPolicyClosesItsOwn(t *testing.T) {
 			t.Errorf("in sync: %v, failing: %+v", c.InSync, c.Failures)
 		}
 	})
+}
+
+// A cluster is told which of its policies the kernel does not take: once for as long as
+// that lasts, whatever is tried meanwhile, and anew when a policy has changed. That is
+// tried at once.
+func TestRefusedPoliciesArePublished(t *testing.T) {
+	for name, text := range map[string]string{"policies alone": policyOnly, "beside those of a file": nodes(2) + guarded + followed} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newFakeHost(t, text)
+				h.distasteful = "6666"
+				cluster := &heeding{fakeCluster: make(fakeCluster)}
+				h.run(DaemonOptions{Cluster: cluster.open})
+				defer h.end()
+				apps := map[string]string{"db": "cache", "web": "web"} // a file's policy selects what is db
+				on := func(name string, ports ...uint16) policy.Event {
+					e := allows(name, "web", apps[name])
+					for _, p := range ports {
+						e.Policy.Ingress[0].Services = append(e.Policy.Ingress[0].Services, spec.Service{Protocol: 6, Ports: spec.PortRange{First: p, Last: p}})
+					}
+					return e
+				}
+				seen := 0
+				// told expects what was published since it was last asked.
+				told := func(when string, want ...map[string]string) {
+					t.Helper()
+					cluster.mu.Lock()
+					defer cluster.mu.Unlock()
+					var got []map[string]string
+					for _, s := range cluster.said[seen:] {
+						got = append(got, s.Refused)
+					}
+					if seen = len(cluster.said); !slices.EqualFunc(got, want, maps.Equal) {
+						t.Fatalf("%s it is told %v, and not %v\n%s", when, got, want, h.story(0))
+					}
+				}
+				refused := map[string]string{"shop/db": "the kernel refuses it, so that what it selects is closed: " + errRefused.Error()}
+
+				cluster.fakeCluster <- Update{
+					Nodes:    are(member(1), member(2)),
+					Events:   []policy.Event{pod(0, app("cache")), pod(2, app("web")), on("db", 6666), on("web", 80)},
+					Complete: true,
+				}
+				h.settle()
+				told("at first", refused)
+				h.pass(10 * retryMost)
+				told("while it lasts")
+				// Somebody else is faster than a retry.
+				h.before = func(access string) {
+					if access == "commit" {
+						h.before = nil
+						h.do(func() { h.rules.Delete("somebody", tables[0]) })
+					}
+				}
+				h.pass(retryMost)
+				if h.before != nil {
+					t.Fatal("it was not tried again")
+				}
+				told("of a retry that was too late")
+
+				cluster.fakeCluster <- Update{Events: []policy.Event{on("web", 81)}}
+				h.settle()
+				told("of another policy")
+				cluster.fakeCluster <- Update{Events: []policy.Event{on("db", 6666, 82)}}
+				h.settle()
+				told("of one that is no better", nil, refused)
+				cluster.fakeCluster <- Update{Events: []policy.Event{on("db", 82)}}
+				h.settle()
+				told("of one that is", nil)
+				if text := h.ruleset(); !strings.Contains(text, "ct reply proto-src 82 ") {
+					t.Fatalf("it is not in force:\n%s", text)
+				}
+
+				cluster.fakeCluster <- Update{Events: []policy.Event{on("db", 6666)}}
+				h.settle()
+				told("of one that is worse", refused)
+				gone := on("db")
+				gone.Gone = true
+				cluster.fakeCluster <- Update{Events: []policy.Event{gone}}
+				h.settle()
+				told("when it is gone", nil)
+				cluster.fakeCluster <- Update{Events: []policy.Event{on("db", 6666)}}
+				h.settle()
+				told("when it is back", refused)
+				h.do(func() { h.distasteful = "" })
+				h.pass(retryMost)
+				told("when the kernel takes it", nil)
+				if c := h.Condition(); !c.InSync {
+					t.Errorf("%s: %+v", c, c.Failures)
+				}
+			})
+		})
+	}
 }
 
 // ruleset is the text of our tables in the kernel.

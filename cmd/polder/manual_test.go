@@ -68,7 +68,7 @@ var quoted = []string{
 	"the kernel module br_netfilter is not loaded: packets between pods of one node pass no inet hook. ",
 	"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf",
 	noBridge, otherBridge,
-	"the kernel refuses it, so that what it selects is closed: %w",
+	"the kernel refuses it, so that what it selects is closed: ",
 	"; the kernel stays as it is",
 	"nothing is heard of it: ",
 	"it does not take what this node publishes: ",
