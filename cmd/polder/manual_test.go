@@ -69,6 +69,7 @@ var quoted = []string{
 	"Load it with `modprobe br_netfilter`, and list it in /etc/modules-load.d/polder.conf",
 	noBridge, otherBridge,
 	"the kernel refuses it, so that what it selects is closed: ",
+	"On node ",
 	"; the kernel stays as it is",
 	"nothing is heard of it: ",
 	"it does not take what this node publishes: ",

@@ -36,6 +36,13 @@ type keptPolicy struct {
 	problems []kube.Problem
 }
 
+func (np *keptPolicy) reference() corev1.ObjectReference {
+	return corev1.ObjectReference{
+		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
+		Namespace: np.Namespace, Name: np.Name, UID: np.UID, ResourceVersion: np.ResourceVersion,
+	}
+}
+
 // keptMeta is by what objects are known, and told apart from those before them.
 func keptMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -78,10 +77,13 @@ func policyEvent(np *keptPolicy, now metav1.Time) *notice {
 	for _, p := range np.problems {
 		texts = append(texts, p.String())
 	}
-	return &notice{Event: event(corev1.ObjectReference{
-		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
-		Namespace: np.Namespace, Name: np.Name, UID: np.UID, ResourceVersion: np.ResourceVersion,
-	}, np.Namespace, "NotUnderstood", "What is not understood of this policy lets nothing through: "+strings.Join(texts, "; "), now)}
+	return &notice{Event: event(np.reference(), np.Namespace, "NotUnderstood", "What is not understood of this policy lets nothing through: "+strings.Join(texts, "; "), now)}
+}
+
+// refusalEvent tells why a node's kernel does not take a policy. Of others it may take
+// it, or tell something else: each has an Event of its own.
+func refusalEvent(np *keptPolicy, node, why string, now metav1.Time) *notice {
+	return &notice{again: true, Event: event(np.reference(), np.Namespace, "NotProgrammed", "On node "+node+" "+why, now)}
 }
 
 // nodeEvent tells something of the own node, which no other node does.

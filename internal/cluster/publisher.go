@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -187,6 +189,12 @@ func (s *Source) published(ctx context.Context, err error) {
 func (s *Source) Publish(state reconcile.NodeState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(state.Refused)) {
+		why := state.Refused[name]
+		if np := s.policies[name]; np != nil && why != s.publisher.state.Refused[name] { // else it is a file's, or was told
+			s.notices.put(refusalEvent(np, s.node, why, metav1.Now()))
+		}
+	}
 	s.publisher.state = state
 	s.publisher.ring()
 }

@@ -36,7 +36,8 @@ type Source struct {
 	tell     func(reconcile.Update) // nil: nobody watches
 	roster   *roster
 	nodes    map[string]spec.Candidate
-	spaces   map[string]bool // the namespaces, by their names
+	spaces   map[string]bool        // the namespaces, by their names
+	policies map[string]*keptPolicy // by NAMESPACE/NAME
 	complete bool
 	deaf     map[string]error // why a resource is not heard of
 	said     string           // of that, last
@@ -68,7 +69,7 @@ const retryCredentials = 5 * time.Second
 func (s *Source) Watch(ctx context.Context, tell func(reconcile.Update)) {
 	s.mu.Lock()
 	s.roster = newRoster()
-	s.spaces = map[string]bool{}
+	s.spaces, s.policies = map[string]bool{}, map[string]*keptPolicy{}
 	s.nodes, s.complete, s.deaf, s.said, s.tell = map[string]spec.Candidate{}, false, map[string]error{}, "", tell
 	s.mu.Unlock()
 	defer func() {
@@ -277,6 +278,7 @@ func (s *Source) removePod(pod metav1.Object) { s.say(s.roster.remove(pod)...) }
 
 func (s *Source) setPolicy(object any) {
 	np := object.(*keptPolicy)
+	s.policies[np.policy.Name] = np
 	s.notices.put(policyEvent(np, metav1.Now()))
 	s.say(policy.Event{Policy: np.policy})
 }
@@ -284,5 +286,6 @@ func (s *Source) setPolicy(object any) {
 func (s *Source) removePolicy(o metav1.Object) {
 	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}}
 	p, _ := kube.Convert(np)
+	delete(s.policies, p.Name)
 	s.say(policy.Event{Policy: p, Gone: true})
 }
