@@ -113,8 +113,21 @@ func (c *churn) pend() bool {
 
 func (p *pod) pending() bool { return len(p.addresses) == 0 }
 
-// object makes a pod's object.
+// object makes a pod's object. Of those whose network is gone few stay, so that there
+// are names left.
 func (c *churn) object(node string) *pod {
+	const most = 10
+	var gone []*pod
+	for _, key := range slices.Sorted(maps.Keys(c.pods)) {
+		if p := c.pods[key]; p.machine == nil && !p.pending() {
+			gone = append(gone, p)
+		}
+	}
+	if len(gone) > most {
+		old := of(c.dice, gone...)
+		c.note("forget", "%s", old.key())
+		c.forget(old)
+	}
 	p := &pod{namespace: of(c.dice, namespaceNames...), node: node, labels: c.podLabels(), web: of[uint16](c.dice, 80, 81)}
 	for p.name == "" || c.pods[p.key()] != nil { // also names that others had
 		p.name = fmt.Sprintf("p%d", c.IntN(30))
