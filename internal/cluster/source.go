@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"sync"
@@ -100,6 +101,8 @@ func (s *Source) connect() (c clients, err error) {
 	if err != nil {
 		return c, err
 	}
+	config = rest.CopyConfig(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return ear{s, next} })
 	if c.core, err = client(config, corev1.SchemeGroupVersion); err != nil {
 		return c, err
 	}
@@ -157,27 +160,28 @@ func (s *Source) watch(ctx context.Context, c clients) {
 	s.mu.Unlock()
 }
 
-// listWatch asks for a resource, and notes whether it is heard of.
+// listWatch asks for a resource, and notes what the API server has against it. That it
+// answers is seen where the answers come in: see ear.
 func (s *Source) listWatch(resource string, c *rest.RESTClient) cache.ListerWatcher {
 	ask := cache.NewListWatchFromClient(c, resource, metav1.NamespaceAll, fields.Everything())
 	list, watchIt := ask.ListWithContextFunc, ask.WatchFuncWithContext
 	ask.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		objects, err := list(ctx, o)
-		s.answered(ctx, resource, err)
+		s.refusedTo(ctx, resource, err)
 		return objects, err
 	}
 	ask.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 		w, err := watchIt(ctx, o)
-		s.answered(ctx, resource, err)
+		s.refusedTo(ctx, resource, err)
 		return w, err
 	}
 	return cache.ToListWatcherWithWatchListSemantics(ask, c)
 }
 
-// answered notes how the API server answered. That a version is too old, or that it
-// does not stream lists, leads to another question and is no trouble.
-func (s *Source) answered(ctx context.Context, resource string, err error) {
-	if ctx.Err() == nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !apierrors.IsInvalid(err) {
+// refusedTo notes why the API server does not tell of a resource. That a version is too
+// old, or that it does not stream lists, leads to another question and is no trouble.
+func (s *Source) refusedTo(ctx context.Context, resource string, err error) {
+	if err != nil && ctx.Err() == nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) && !apierrors.IsInvalid(err) {
 		s.heard(resource, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // Forwarder makes a server of the test's own namespace reachable in another one,
 // at an address there. Links, routes and rules of that namespace have no part in
-// it. It can play a server that is down, and one that is silent.
+// it. It can play a server that is down, one that is silent, and a proxy without one.
 type Forwarder struct {
 	namespace *lab.Namespace
 	at, to    netip.AddrPort
@@ -20,6 +20,7 @@ type Forwarder struct {
 	mu       sync.Mutex
 	listener net.Listener // nil: connections are refused
 	conns    map[net.Conn]bool
+	hangsUp  bool
 	flows    chan struct{} // closed while data passes
 }
 
@@ -30,10 +31,11 @@ func Forward(n *lab.Namespace, at, to netip.AddrPort) (*Forwarder, error) {
 	return f, f.Open()
 }
 
-// Open ends what Refuse or Stall began.
+// Open ends what Refuse, HangUp or Stall began.
 func (f *Forwarder) Open() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.hangsUp = false
 	f.flow()
 	if f.listener != nil {
 		return nil
@@ -70,12 +72,26 @@ func (f *Forwarder) Refuse() error {
 		errs = append(errs, f.listener.Close())
 		f.listener = nil
 	}
+	f.hangUp()
+	return errors.Join(errs...)
+}
+
+// HangUp closes what is connected and whoever connects, as a proxy does that has no
+// server.
+func (f *Forwarder) HangUp() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hangsUp = true
+	f.hangUp()
+}
+
+// hangUp closes what is connected. The caller has the lock.
+func (f *Forwarder) hangUp() {
 	for c := range f.conns {
 		_ = c.Close() // the other end may have, already
 	}
 	clear(f.conns)
 	f.flow() // to the closed connections: nothing waits for ever
-	return errors.Join(errs...)
 }
 
 // Stall keeps connections as they are and lets nothing pass, as when the network
@@ -105,11 +121,12 @@ func (f *Forwarder) accept(l net.Listener) {
 	}
 }
 
-// take puts a connection among those to close, if its listener is still the one.
+// take puts a connection among those to close, if its listener is still the one and
+// takes connections.
 func (f *Forwarder) take(l net.Listener, c net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.listener != l {
+	if f.listener != l || f.hangsUp {
 		_ = c.Close()
 		return false
 	}
