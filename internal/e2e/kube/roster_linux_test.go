@@ -99,7 +99,8 @@ func (c *churn) leads(from, to end, source, destination netip.Addr) bool {
 			return false
 		}
 		// It is sent to where the node of that subnet says to be, by VXLAN to its MAC.
-		if at, _ := home.Address(f); at.Addr != c.underlay(to.node, f) || tunnelled && home.Name != to.node {
+		at, _ := home.Address(f)
+		if tunnelled && home.Name != to.node || at.Addr != c.underlay(to.node, f) && (tunnelled || !c.relays(at.Addr, to, source, destination)) {
 			return false
 		}
 	}
@@ -115,6 +116,25 @@ func (c *churn) leads(from, to end, source, destination netip.Addr) bool {
 		return home != nil && home.Name != to.node
 	}
 	return true
+}
+
+// relays says that a machine with a daemon to which a packet is sent, without VXLAN and
+// for another node, sends it on to that one. Its Node is gone, so that somebody else
+// could say to be where it is; it goes by what it believes of itself and of others.
+func (c *churn) relays(at netip.Addr, to end, source, destination netip.Addr) bool {
+	f := spec.FamilyOf(source)
+	for name, o := range c.apart {
+		if c.underlay(name, f) != at {
+			continue
+		}
+		from, home := o.home(source), o.home(destination)
+		if from == nil || from.Name == name || home == nil {
+			return false
+		}
+		next, _ := home.Address(f)
+		return next.Addr == c.underlay(to.node, f)
+	}
+	return false
 }
 
 // underlay is the address of a node's machine.
