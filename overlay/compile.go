@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/spec"
@@ -65,6 +66,31 @@ func (d *Desired) Stands(observed State) bool {
 		}
 	}
 	return d.Bridge != ""
+}
+
+// OnlyLeads says that an object, or what is in its way, has to do with the ways to peers
+// alone. A plan, and a conflict, have its kind and name.
+func (d *Desired) OnlyLeads(kind, name string) bool {
+	what, on, _ := strings.Cut(name, " ")
+	switch kind {
+	case "nexthop", "fdb":
+		return true
+	case "neighbour":
+		link := strings.TrimPrefix(on, "dev ")
+		return link != "" && (link == d.VTEPs.IPv4 || link == d.VTEPs.IPv6)
+	case "route":
+		dst, err := netip.ParsePrefix(what)
+		if err != nil {
+			return false
+		}
+		for key := range d.Addresses { // of the node's own subnets
+			if key.Prefix.Masked().Overlaps(dst) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // Overhead of VXLAN in bytes (RFC 7348, section 5): outer IP, UDP 8, VXLAN 8,

@@ -126,7 +126,7 @@ func (r *applying) rules(ctx context.Context) {
 	if w.rules.Empty() {
 		return
 	}
-	err := ctx.Err()
+	err, before := ctx.Err(), r.refused
 	if err == nil {
 		var gen nft.Generation
 		if gen, err = r.ruleset.Commit(ctx, w.rules, w.view.gen); err == nil {
@@ -153,7 +153,7 @@ func (r *applying) rules(ctx context.Context) {
 		r.outcome(Outcome{c, nil})
 	}
 	for _, c := range r.refusals() {
-		if id := c.Kind + " " + c.Name; !told[id] {
+		if id := c.Kind + " " + c.Name; !told[id] && before[id] == nil { // else it was not tried
 			r.outcome(Outcome{c, fmt.Errorf("writing %s: %w", id, r.refused[id])})
 		}
 	}

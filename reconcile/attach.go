@@ -139,7 +139,7 @@ func (d *Daemon) Detach(ctx context.Context, gone func(attach.Attachment) bool) 
 }
 
 // Attached returns if a container is attached as it is said to be and the kernel
-// holds what it should. The error is ErrNotAttached or ErrNotInForce.
+// holds what concerns it. The error is ErrNotAttached or ErrNotInForce.
 func (d *Daemon) Attached(ctx context.Context, a attach.Attachment) (err error) {
 	asked := d.ask(ctx, func(context.Context) {
 		known, ok := d.applier.attached.Find(a.ID)
@@ -148,7 +148,7 @@ func (d *Daemon) Attached(ctx context.Context, a attach.Attachment) (err error) 
 			err = ErrNotAttached
 		case known.Interface != a.Interface || known.MAC != a.MAC || !slices.Equal(known.Addresses, a.Addresses):
 			err = fmt.Errorf("%w like this, but by %s with %s and %v", ErrNotAttached, known.Interface, known.MAC, known.Addresses)
-		case !d.working() || !d.now.InSync:
+		case !d.working() || !d.attachable(a.Port):
 			err = fmt.Errorf("%w: %s", ErrNotInForce, d.now)
 		}
 	})
@@ -171,14 +171,14 @@ func (d *Daemon) attached(list, gone attach.List, come ...attach.Attachment) err
 }
 
 // answer tells those who wait for that after a round: what they have told of was
-// part of it. Where the kernel does not hold it all, they wait on.
+// part of it. Where the kernel does not hold what concerns them, they wait on.
 func (d *Daemon) answer() {
-	if len(d.awaiting) == 0 || !d.now.InSync || d.view == nil || d.view.wanted == nil || !d.view.inForce() {
-		return
-	}
-	for _, a := range d.awaiting {
+	d.awaiting = slices.DeleteFunc(d.awaiting, func(w arrival) bool {
+		if !d.attachable(w.attachment.Port) {
+			return false
+		}
 		// What was sent to its addresses before was judged when nobody had them.
-		a.answer <- d.applier.network.Forget(d.view.policyHost.Bridge, a.attachment.Addresses)
-	}
-	d.awaiting = nil
+		w.answer <- d.applier.network.Forget(d.view.policyHost.Bridge, w.attachment.Addresses)
+		return true
+	})
 }

@@ -91,6 +91,7 @@ func (d *Daemon) follow(k *spec.Kubernetes) {
 		d.journal.add(Event{Type: EventError, Err: err.Error()})
 	}
 	d.now.Cluster = &ClusterCondition{Since: time.Now()}
+	d.now.Attachable = false
 	if d.now.InSync {
 		d.now.InSync, d.now.Since = false, time.Now()
 		d.journal.add(Event{Type: EventOutOfSync, Cause: CauseSpec, Message: "waiting for the cluster"})

@@ -18,8 +18,11 @@ type Condition struct {
 	Cluster *ClusterCondition // that the spec names; nil: it names none
 	InSync  bool              // the kernel holds what the spec says, and nothing is in the way
 	Since   time.Time         // since when that is so, or is not
-	Ready   bool              // has been in sync since the daemon started
-	Held    Mode              // ModeDestroy, ModeRelease: nothing is repaired until an apply; "": it is
+	// Attachable says that containers can be attached: what concerns them is in the
+	// kernel, whatever else is not.
+	Attachable bool
+	Ready      bool // has been in sync since the daemon started
+	Held       Mode // ModeDestroy, ModeRelease: nothing is repaired until an apply; "": it is
 	// What is wrong now.
 	Failures  []Failure
 	Conflicts []change.Conflict
@@ -29,7 +32,7 @@ type Condition struct {
 	// kernel. Whoever asks pays for it. It is nil before anything was compiled.
 	Policies func() map[string]policy.Counter
 	// Pods is the network that containers may be attached to; nil: there is none, or
-	// it is not in sync.
+	// none can be.
 	Pods *PodNetwork
 }
 

@@ -49,6 +49,7 @@ type Daemon struct {
 	since         time.Time
 	culprit       string    // who was seen to change what is ours
 	settled       time.Time // when to make it
+	crooked       []string  // containers' ports that are not as they should be
 	ended         time.Time // when the last one did
 	retries       retries
 	unsettled     bool // the latest round left it to the next whether it is in sync

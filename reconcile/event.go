@@ -44,6 +44,7 @@ const (
 	EventWarningGone  EventType = "warning_gone"  //
 	EventInSync       EventType = "in_sync"       // the kernel holds what the spec says
 	EventOutOfSync    EventType = "out_of_sync"   // it does not, and this round could not make it so
+	EventAttachable   EventType = "attachable"    // containers can be attached, although it is not in sync
 	EventError        EventType = "error"         // a round, a reading or a subscription failed as a whole
 	EventRecovered    EventType = "recovered"     // that is over
 	EventHeld         EventType = "held"          // by destroy or release: nothing is repaired until apply

@@ -39,7 +39,7 @@ type Planner struct {
 	// goes on where the file is lost.
 	memory *memory
 	// refused are the policies that the kernel does not take, by ID, and why. All
-	// are tried again when the spec changes or a retry is due.
+	// are tried again when the spec changes, or the retry of one is due.
 	refused map[string]error
 	// index is what was compiled last, and version says which: it counts how often
 	// the index was made, or made another. current says that since then the events
@@ -190,6 +190,7 @@ var tables = []nft.TableID{{Family: nft.INet, Name: nft.TableName}, {Family: nft
 
 // look reads the kernel and compiles the spec against it.
 func (p *Planner) look(ctx context.Context, mode Mode) (*view, error) {
+	p.refused = nil
 	return p.update(ctx, mode, nil, everything)
 }
 
@@ -209,9 +210,6 @@ func (p *Planner) update(ctx context.Context, mode Mode, old *view, what dirt) (
 	}
 	if err := p.read(ctx, v, overlay.ScopeOf(sp, node), what); err != nil {
 		return nil, err
-	}
-	if what.spec {
-		p.refused = nil
 	}
 	// The index may have been made for another view since.
 	outdated := what.spec || v.outdated() || v.indexed != p.version || !p.current || v.enforcing != p.enforcing()

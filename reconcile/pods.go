@@ -12,10 +12,10 @@ type PodNetwork struct {
 	Subnets     []netip.Prefix // of this node's, of which the bridge has the second address
 }
 
-// podNetwork is that of the node while it is in sync; nil: it is not, or polder
-// makes none.
+// podNetwork is that of the node while containers can be attached to it; nil: they
+// cannot, or polder makes none.
 func (d *Daemon) podNetwork() *PodNetwork {
-	if !d.now.InSync || d.now.Held != "" || d.view == nil || d.view.compiled == nil || d.view.compiled.Bridge == "" {
+	if !d.now.Attachable || d.now.Held != "" || d.view == nil || d.view.compiled == nil || d.view.compiled.Bridge == "" {
 		return nil
 	}
 	sp, node, err := d.applier.own()

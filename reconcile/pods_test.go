@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Containers are told of the network while it is in sync.
+// Runtimes are told of the network while containers can be attached to it.
 func TestPodNetwork(t *testing.T) {
 	onFakeHost(t, 2, func(t *testing.T, h *fakeHost) {
 		want := &PodNetwork{
@@ -16,11 +16,13 @@ func TestPodNetwork(t *testing.T) {
 		if got := h.Condition().Pods; !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v", got)
 		}
-		h.do(func() { h.refused, h.refusal = map[objectKey]int{{"route", "10.244.2.0/24"}: 100}, errRefused })
-		h.damage("ip route del 10.244.2.0/24")
+		h.do(func() {
+			h.refused, h.refusal = map[objectKey]int{{"address", "10.244.1.1/24 dev cni0"}: 100}, errRefused
+		})
+		h.damage("ip addr del 10.244.1.1/24 dev cni0")
 		h.settle()
 		if got := h.Condition().Pods; got != nil {
-			t.Errorf("out of sync it is %+v", got)
+			t.Errorf("without its address it is %+v", got)
 		}
 		h.do(func() { h.refused = nil })
 		more := strings.Replace(nodes(2), "backend", "mtu = 1300\n  masquerade {}\n  bridge { hairpin_mode = false }\n  backend", 1)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/nft"
@@ -96,6 +97,25 @@ func (r retries) refused() map[string]string {
 				all = map[string]string{}
 			}
 			all[key.name] = why.Error()
+		}
+	}
+	return all
+}
+
+// refusing are the policies that the kernel does not take, by their IDs. Where all is
+// compiled anew and one of them is due, there is none: they are tried again. As long as
+// they wait, they stay closed, or the rest of the rules would wait with them.
+func (r retries) refusing(now time.Time, anew bool) map[string]error {
+	var all map[string]error
+	for key, f := range r {
+		if why := f.refused(); why != nil {
+			if anew && !now.Before(f.Next) {
+				return nil
+			}
+			if all == nil {
+				all = map[string]error{}
+			}
+			all[key.kind+" "+key.name] = why
 		}
 	}
 	return all

@@ -136,7 +136,7 @@ func (d *Daemon) command(ctx context.Context, plan *Plan, report func(Outcome)) 
 	result, after, err := r.carryOut(ctx, plan, report, everything)
 	if held != "" {
 		err = errors.Join(err, d.applier.keep(after)) // which there is no more
-		d.now.InSync, d.now.Since = false, time.Now()
+		d.now.InSync, d.now.Attachable, d.now.Since = false, false, time.Now()
 		d.now.Conflicts, d.now.Warnings = nil, nil
 		clear(d.retries)
 		clear(d.keeper.failed)

@@ -65,6 +65,7 @@ func (d *Daemon) stateDir() change.Change {
 }
 
 func (r *round) run(ctx context.Context) {
+	r.applier.refused = r.retries.refusing(time.Now(), r.dirty.spec)
 	v, err := r.applier.update(ctx, ModeApply, r.view, r.dirty)
 	if v != nil {
 		r.view = v
@@ -244,12 +245,14 @@ func (r *round) failed(ctx context.Context, err error) {
 	}
 	// What is due has not been tried, and would be due again at once.
 	r.retries.hold(r.retries[keyOf(r.node())].Next)
+	r.now.Attachable = false
 	r.sync(false)
 }
 
 // conclude says what the round came to.
 func (r *round) conclude(result *Result) {
 	remaining := result.Remaining
+	r.assess(remaining)
 	if r.stale {
 		r.because(r.cause, dirt{rules: true}, r.since)
 		return

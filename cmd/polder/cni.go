@@ -240,7 +240,7 @@ func available(c view.Condition) error {
 		return problem(types.ErrLimitedConnectivity, "the node's network was destroyed", errors.New("it is held until polder apply"))
 	case c.Held != "":
 		return problem(types.ErrPluginNotAvailable, "polder keeps the node's network no more", fmt.Errorf("it is held since polder %s, until polder apply", c.Held))
-	case c.InSync:
+	case c.Attachable:
 		return nil
 	case len(c.Failures)+len(c.Conflicts) > 0:
 		return problem(types.ErrLimitedConnectivity, "the node's network is not as it should be", fmt.Errorf("%d objects fail, %d are in conflict; see polder status", len(c.Failures), len(c.Conflicts)))

@@ -18,7 +18,8 @@ func TestAvailable(t *testing.T) {
 		code      uint
 		says      string
 	}{
-		{condition: view.Condition{InSync: true}},
+		{condition: view.Condition{Attachable: true, InSync: true}},
+		{condition: view.Condition{Attachable: true, Failures: make([]view.Failure, 2)}},
 		{view.Condition{Held: reconcile.ModeDestroy}, types.ErrLimitedConnectivity, "destroyed; it is held until polder apply"},
 		{view.Condition{Held: reconcile.ModeRelease}, types.ErrPluginNotAvailable, "held since polder release"},
 		{view.Condition{Failures: make([]view.Failure, 2)}, types.ErrLimitedConnectivity, "2 objects fail"},

@@ -35,9 +35,9 @@ type Journal interface {
 	Last() uint64
 }
 
-// Keep writes the files when the node is in sync and whenever they change, and
-// removes them when everything of polder's is removed, until ctx ends. A node that
-// is not in sync keeps them: its containers are to be detached by them. What fails is
+// Keep writes the files when containers can be attached and whenever they change, and
+// removes them when everything of polder's is removed, until ctx ends. A node on which
+// none can be keeps them: its containers are to be detached by them. What fails is
 // tried again at the next event.
 func (f Folder) Keep(ctx context.Context, d Daemon, j Journal, log *slog.Logger) {
 	var seen uint64

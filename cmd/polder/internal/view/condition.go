@@ -28,8 +28,9 @@ type Condition struct {
 	Spec          SpecCondition     `json:"spec"`
 	Cluster       *ClusterCondition `json:"cluster,omitempty"` // absent: the spec names none
 	InSync        bool              `json:"in_sync"`
-	Since         time.Time         `json:"since"` // since when it is in sync, or is not
-	Ready         bool              `json:"ready"` // has been in sync since it started
+	Since         time.Time         `json:"since"`      // since when it is in sync, or is not
+	Attachable    bool              `json:"attachable"` // what concerns containers is in the kernel
+	Ready         bool              `json:"ready"`      // has been in sync since it started
 	Held          reconcile.Mode    `json:"held,omitempty"`
 	Failures      []Failure         `json:"failures"`
 	Conflicts     []change.Conflict `json:"conflicts"`
@@ -87,7 +88,7 @@ func NewCondition(c reconcile.Condition, p Process, lastEvent uint64, now time.T
 		FormatVersion: FormatVersion, Type: "condition",
 		Time: now, PID: p.PID, Namespace: p.Namespace, Started: c.Started, Node: c.Node, StateDir: p.StateDir, BootDir: p.BootDir,
 		Spec:   SpecCondition{Path: c.Spec.Path, Loaded: c.Spec.Loaded, Restored: c.Spec.Restored},
-		InSync: c.InSync, Since: c.Since, Ready: c.Ready, Held: c.Held,
+		InSync: c.InSync, Since: c.Since, Attachable: c.Attachable, Ready: c.Ready, Held: c.Held,
 		Failures: []Failure{}, Conflicts: orEmpty(c.Conflicts), Warnings: orEmpty(c.Warnings),
 		Changes: []ChangeCount{}, LastEvent: lastEvent,
 	}

@@ -90,6 +90,7 @@ func (e Event) headline(t Text) string {
 var eventColours = map[reconcile.EventType]color.Attribute{
 	reconcile.EventReady:        color.FgGreen,
 	reconcile.EventInSync:       color.FgGreen,
+	reconcile.EventAttachable:   color.FgGreen,
 	reconcile.EventRecovered:    color.FgGreen,
 	reconcile.EventDrift:        color.FgYellow,
 	reconcile.EventConflict:     color.FgYellow,
