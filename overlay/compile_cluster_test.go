@@ -148,3 +148,39 @@ func TestLeads(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyLeads: what leads to other nodes alone is told from the node's own part by kind
+// and name.
+func TestOnlyLeads(t *testing.T) {
+	d := &Desired{State: NewState(1), VTEPs: spec.PerFamily[string]{IPv4: "flannel.1"}}
+	d.Addresses[AddressKey{"cni0", netip.MustParsePrefix("10.244.1.1/24")}] = Address{}
+	d.Addresses[AddressKey{"flannel.1", netip.MustParsePrefix("10.244.1.0/32")}] = Address{}
+	for _, o := range []struct {
+		kind, name string
+		want       bool
+	}{
+		{"nexthop", "id 7", true},
+		{"fdb", "02:00:00:00:00:01 dev flannel.1 dst 192.0.2.12", true},
+		{"neighbour", "10.244.2.0 dev flannel.1", true},
+		{"neighbour", "10.244.1.5 dev cni0", false},
+		{"neighbour", "10.244.1.5", false},
+		{"proxy", "10.244.1.5 dev cni0", false},
+		{"route", "10.244.2.0/24", true},
+		{"route", "fd00:10:244:2::/64 metric 5", true},
+		{"route", "10.244.1.0/24", false},
+		{"route", "10.244.1.0/24 metric 5", false},
+		{"route", "10.244.1.128/25", false},
+		{"route", "10.244.0.0/16", false},
+		{"route", "what", false},
+		{"link", "flannel.1", false},
+		{"address", "10.244.1.0/32 dev flannel.1", false},
+		{"port", "veth1", false},
+		{"sysctl", "net.ipv4.ip_forward", false},
+		{"policy", "db", false},
+		{"", "", false},
+	} {
+		if got := d.OnlyLeads(o.kind, o.name); got != o.want {
+			t.Errorf("%s %s: %t", o.kind, o.name, got)
+		}
+	}
+}

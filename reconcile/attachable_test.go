@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/poldernet/polder/internal/change"
+	"github.com/poldernet/polder/nft"
 	"github.com/poldernet/polder/overlay"
 	"github.com/poldernet/polder/policy"
 	"github.com/poldernet/polder/spec"
@@ -119,6 +121,10 @@ func TestConflictsThatKeepContainersOut(t *testing.T) {
 					t.Fatalf("%s: %v", c, c.Conflicts)
 				}
 				h.attachable(name, test.attachable)
+				// Who writes the list of plugins looks at an event.
+				if told := len(h.events(0, EventAttachable)) > 0; told != test.attachable {
+					t.Errorf("told of: %t\n%s", told, h.story(0))
+				}
 			})
 		})
 	}
@@ -227,5 +233,75 @@ func TestARefusedPolicyKeepsNoContainerOut(t *testing.T) {
 			t.Errorf("in the end: %s", c)
 		}
 		h.expect("in the end", "closed: ", false)
+	})
+}
+
+// Nothing is attached, and runtimes are not told of a network, without a part in it,
+// while the network is held, and before another cluster has told what there is.
+func TestWhenNothingIsAttached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(0)+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		expect := func(when string, want bool) {
+			t.Helper()
+			h.settle()
+			if c := h.Condition(); c.Attachable != want || (c.Pods != nil) != want {
+				t.Errorf("%s: attachable %t, pod network %v; %s", when, c.Attachable, c.Pods, c)
+			}
+		}
+		expect("before it is known", false)
+		cluster <- Update{Nodes: are(member(1), member(2)), Complete: true}
+		expect("in the network", true)
+		cluster <- Update{Nodes: gone(are(), "n1")}
+		expect("without a part", false)
+		cluster <- Update{Nodes: are(member(1))}
+		expect("with a part again", true)
+		for _, mode := range []Mode{ModeRelease, ModeApply, ModeDestroy, ModeApply} {
+			plan, err := h.Plan(t.Context(), mode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Apply(t.Context(), mode, plan.ID(), func(Outcome) {}); err != nil {
+				t.Fatal(err)
+			}
+			expect(string(mode), mode == ModeApply)
+		}
+		h.source.write(parsed(t, nodes(0)+"kubernetes {\n  kubeconfig = \"/another\"\n}\n"))
+		expect("in another cluster", false)
+	})
+}
+
+// A port of polder's own links is no container's, and what is not known to be nothing to
+// containers is in their way. What the rules are is not concluded from a round that found
+// nothing to be done.
+func TestWhatARoundLeaves(t *testing.T) {
+	attachOn(t, db+declaredPod, func(t *testing.T, h *fakeHost) {
+		if err := h.ask(t.Context(), func(context.Context) {
+			known, r := h.view, round{Daemon: h.Daemon}
+			for name, test := range map[string]struct {
+				rules nft.Ruleset
+				left  []change.Change
+				want  bool
+			}{
+				"nothing":              {known.rules, nil, true},
+				"no rules":             {nil, nil, false},
+				"a container's port":   {known.rules, []change.Change{{Kind: "port", Name: "veth9"}}, true},
+				"a port of the VTEP's": {known.rules, []change.Change{{Kind: "port", Name: "polder.1"}}, false},
+				"something else":       {known.rules, []change.Change{{Kind: "policy", Name: "db"}}, false},
+			} {
+				v := *known
+				v.rules = test.rules
+				h.view = &v
+				if r.assess(test.left); h.now.Attachable != test.want {
+					t.Errorf("%s: attachable %t", name, h.now.Attachable)
+				}
+			}
+			h.view = known
+			r.assess(nil)
+		}); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

@@ -23,11 +23,18 @@ type engine struct {
 // engine starts a daemon and reads how it says that pods are to be attached.
 func (n *network) engine(node, text string, flags ...string) *engine {
 	n.Helper()
+	r := n.listed(node, text, flags...)
+	r.Ready()
+	return r
+}
+
+// listed is one of which no more is known than that the list is there.
+func (n *network) listed(node, text string, flags ...string) *engine {
+	n.Helper()
 	dir := n.TempDir()
 	r := &engine{list: filepath.Join(dir, "net.d", "10-polder.conflist")}
 	r.Process = n.daemon(node, text, append(flags, "--cni-conf-dir", filepath.Dir(r.list), "--cni-bin-dir", filepath.Join(dir, "bin"))...)
 	r.Start()
-	r.Ready()
 	r.awaitList(true)
 	list, err := os.ReadFile(r.list)
 	if err != nil {
