@@ -185,6 +185,23 @@ func (p *Planner) follow(cluster bool) {
 	p.inventory, p.merged, p.index, p.current = p.inventory.Attached(), nil, nil, false
 }
 
+// Among plans an apply among the nodes of a cluster, as a daemon does that has been told
+// of them and of no pods and policies. Warnings tell of those that are left out.
+func (p *Planner) Among(ctx context.Context, nodes []spec.Candidate) (*Plan, error) {
+	told := make(map[string]*spec.Candidate, len(nodes))
+	for i := range nodes {
+		told[nodes[i].Name] = &nodes[i]
+	}
+	p.follow(true)
+	p.setNodes(told)
+	plan, err := p.Plan(ctx, ModeApply)
+	if err != nil {
+		return nil, err
+	}
+	plan.Warnings = append(plan.Warnings, p.leftOut(&plan.work.view)...)
+	return plan, nil
+}
+
 func (p *Planner) setNodes(changes map[string]*spec.Candidate) {
 	if own := changes[p.options.Node]; own != nil {
 		p.keepMACs(own)

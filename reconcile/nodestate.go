@@ -119,15 +119,15 @@ func (d *Daemon) nodeState() (s NodeState) {
 }
 
 // leftOut are warnings about nodes of the cluster that have no part in the network,
-// the first few of them.
-func (d *Daemon) leftOut() (list []string) {
-	if d.applier.options.Spec == nil || !d.applier.options.Spec.NodesBeside() {
+// the first few of them. What is known of the kernel may be nothing.
+func (p *Planner) leftOut(v *view) (list []string) {
+	if p.options.Spec == nil || !p.options.Spec.NodesBeside() {
 		return nil
 	}
 	const most = 10
-	out := d.applier.nodes().out
-	if d.view != nil && d.view.compiled != nil {
-		out = slices.Concat(out, d.view.compiled.LeftOut)
+	out := p.nodes().out
+	if v != nil && v.compiled != nil {
+		out = slices.Concat(out, v.compiled.LeftOut)
 	}
 	for _, l := range out[:min(len(out), most)] {
 		list = append(list, "left out of the pod network: "+l.String())

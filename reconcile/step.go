@@ -211,7 +211,7 @@ func (d *Daemon) warn() {
 	var now []string
 	if d.view != nil {
 		now = append(now, d.view.warnings...)
-		now = append(now, d.leftOut()...)
+		now = append(now, d.applier.leftOut(d.view)...)
 	}
 	now = append(now, d.firewalls...)
 	for _, w := range now {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -53,28 +52,16 @@ and 1 on errors and when something is in the way, as that of plan.`,
   polder migrate check --kubeconfig /etc/kubernetes/admin.conf
   polder migrate check --json | jq .verdict`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := a.options()
 			if err != nil {
 				return err
 			}
-			var warnings []string
-			if options.Spec.Kubernetes != nil {
-				if warnings, err = a.ask(cmd.Context(), &options, kubeconfig); err != nil {
-					return err
-				}
-			}
-			planner, err := a.planner(cmd, options)
-			if err != nil {
-				return err
-			}
-			defer closing(planner, &err)
-			plan, err := planner.Plan(cmd.Context(), reconcile.ModeApply)
+			plan, seen, err := a.planSwitch(cmd, options, kubeconfig)
 			if err != nil {
 				return a.printSpecError(err)
 			}
-			plan.Warnings = append(plan.Warnings, warnings...)
-			left, err := remains.Look(cmd.Context(), options.Spec)
+			left, err := remains.Look(cmd.Context(), seen)
 			if err != nil {
 				return err
 			}
@@ -99,41 +86,60 @@ and 1 on errors and when something is in the way, as that of plan.`,
 	return cmd
 }
 
-// ask completes the options of a check. It comes before the daemon, most often, which
-// alone knows the pods and policies of a cluster: without it, the network is planned
-// for the nodes of the files and of the cluster. Of those that have no part in it the
-// warnings tell.
-func (a *app) ask(ctx context.Context, o *reconcile.Options, kubeconfig string) (warnings []string, err error) {
+// planSwitch plans for a check, and says by which spec. The check comes before the
+// daemon, most often, which alone knows the pods and policies of a cluster: without it,
+// the network is planned as the daemon will, for the nodes of the files and of the
+// cluster.
+func (a *app) planSwitch(cmd *cobra.Command, o reconcile.Options, kubeconfig string) (plan *reconcile.Plan, by *spec.Spec, err error) {
+	nodes, alone, err := a.ask(cmd.Context(), o, kubeconfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !alone {
+		planner, err := a.planner(cmd, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer closing(planner, &err)
+		plan, err = planner.Plan(cmd.Context(), reconcile.ModeApply)
+		return plan, o.Spec, err
+	}
+	planner, err := reconcile.Open(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closing(planner, &err)
+	plan, err = planner.Among(cmd.Context(), nodes)
+	joined := *o.Spec
+	joined.Nodes, _ = o.Spec.Join(nodes, o.Node)
+	return plan, &joined, err
+}
+
+// ask asks the cluster that a spec names for its nodes, where no daemon does, and says
+// whether that is so. Without credentials there are those of the files alone.
+func (a *app) ask(ctx context.Context, o reconcile.Options, kubeconfig string) (nodes []spec.Candidate, alone bool, err error) {
+	if o.Spec.Kubernetes == nil {
+		return nil, false, nil
+	}
 	client, _, err := control.Dial(ctx, a.stateDir)
 	if err == nil {
-		return nil, client.Close()
+		return nil, false, client.Close()
 	}
 	if !errors.Is(err, control.ErrNone) {
-		return nil, err
+		return nil, false, err
 	}
 	named := *o.Spec.Kubernetes
 	named.Kubeconfig = cmp.Or(kubeconfig, named.Kubeconfig)
-	alone := *o.Spec
-	alone.Kubernetes = nil
-	candidates, err := cluster.Nodes(ctx, &named)
+	nodes, err = cluster.Nodes(ctx, &named)
 	switch {
 	case errors.Is(err, rest.ErrNotInCluster) && o.Spec.Node(o.Node) == nil:
-		return nil, fmt.Errorf("node %q is not in the spec, and the cluster cannot be asked: --kubeconfig names credentials", o.Node)
+		return nil, false, fmt.Errorf("node %q is not in the spec, and the cluster cannot be asked: --kubeconfig names credentials", o.Node)
 	case errors.Is(err, rest.ErrNotInCluster):
 		a.leavesOut(o.Spec)
 	case err != nil:
-		return nil, fmt.Errorf("asking the cluster for its nodes: %w", err)
+		return nil, false, fmt.Errorf("asking the cluster for its nodes: %w", err)
 	default:
 		fmt.Fprintln(a.err, "Of the files and of the cluster's nodes only: its pods and policies are left out.")
-		var out []spec.LeftOut
-		alone.Nodes, out = o.Spec.Join(candidates, o.Node)
-		for _, l := range out {
-			warnings = append(warnings, "left out of the pod network: "+l.String())
-		}
-		if alone.Node(o.Node) == nil {
-			return nil, fmt.Errorf("node %q has no part in the pod network; %s", o.Node, cmp.Or(strings.Join(warnings, "; "), "it is not in the cluster"))
-		}
 	}
-	o.Spec = &alone
-	return warnings, nil
+	return nodes, true, nil
 }
