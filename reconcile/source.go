@@ -24,6 +24,8 @@ import (
 type Source struct {
 	Path   string
 	Inputs spec.Inputs
+	// Suits says why a spec without errors is not what is wanted here; nil: any is.
+	Suits func(*spec.Spec) hcl.Diagnostics
 }
 
 // loaded is a spec as it was read, or what is wrong with it.
@@ -39,6 +41,9 @@ type loaded struct {
 func (s Source) load(node string) *loaded {
 	began := time.Now()
 	config, _, diags := policy.Load(s.Path, s.Inputs)
+	if !diags.HasErrors() && s.Suits != nil {
+		diags = append(diags, s.Suits(config.Spec)...)
+	}
 	if !diags.HasErrors() {
 		diags = append(diags, config.CheckNode(node)...)
 	}

@@ -45,6 +45,31 @@ func (a *app) leavesOut(sp *spec.Spec) {
 	}
 }
 
+// suits says that a spec does not ask the cluster for which a flag gives credentials:
+// whoever gives them believes that policies of the cluster are enforced.
+func suits(kubeconfig string) func(*spec.Spec) hcl.Diagnostics {
+	return func(sp *spec.Spec) hcl.Diagnostics {
+		if kubeconfig == "" || sp.Kubernetes != nil {
+			return nil
+		}
+		return hcl.Diagnostics{{
+			Severity: hcl.DiagError, Summary: "No cluster for --kubeconfig",
+			Detail: "The flag names credentials for a cluster, and the spec has no block `kubernetes`, without which none is asked. Add it to the spec, or leave the flag out:\n\n  kubernetes {}",
+		}}
+	}
+}
+
+// loadFor is policy.Load of a spec that suits credentials.
+func loadFor(kubeconfig string) loader {
+	return func(path string, in spec.Inputs) (*spec.Config, *policy.Model, hcl.Diagnostics) {
+		config, m, diags := policy.Load(path, in)
+		if !diags.HasErrors() {
+			diags = append(diags, suits(kubeconfig)(config.Spec)...)
+		}
+		return config, m, diags
+	}
+}
+
 // options reads the spec and finds this node in it.
 func (a *app) options() (reconcile.Options, error) { return a.optionsBy(policy.Load) }
 

@@ -53,7 +53,7 @@ and 1 on errors and when something is in the way, as that of plan.`,
   polder migrate check --json | jq .verdict`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options, err := a.options()
+			options, err := a.optionsBy(loadFor(kubeconfig))
 			if err != nil {
 				return err
 			}

@@ -124,6 +124,9 @@ func (r *runner) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.suitsNow(options.Source); err != nil {
+		return err
+	}
 	d, err := reconcile.OpenDaemon(options)
 	if err != nil {
 		return a.busy(ctx, err)
@@ -187,6 +190,7 @@ func (r *runner) options(a *app) (o reconcile.DaemonOptions, err error) {
 	o.Cluster = func(k *spec.Kubernetes) reconcile.Cluster { return r.cluster(o.Node, k) }
 	o.SysctlDir = r.sysctlDir
 	o.Source.Inputs = a.inputs()
+	o.Source.Suits = suits(r.kubeconfig)
 	o.Notify = notify
 	if o.Watchdog, err = daemon.SdWatchdogEnabled(false); err != nil {
 		return o, fmt.Errorf("reading the watchdog's interval: %w", err)
@@ -199,6 +203,19 @@ func (r *runner) cluster(node string, k *spec.Kubernetes) reconcile.Cluster {
 	named := *k
 	named.Kubeconfig = cmp.Or(r.kubeconfig, named.Kubeconfig)
 	return cluster.New(node, func() (*rest.Config, error) { return cluster.Credentials(&named) })
+}
+
+// suitsNow says before anything begins what a daemon would only log. Of a spec with
+// errors it says nothing: the last good one may be in force.
+func (a *app) suitsNow(source reconcile.Source) error {
+	config, diags := spec.Load(source.Path, source.Inputs)
+	if diags.HasErrors() {
+		return nil
+	}
+	if diags = source.Suits(config.Spec); diags.HasErrors() {
+		return errors.Join(a.printDiagnostics(config, diags), exitError)
+	}
+	return nil
 }
 
 // notify tells the service manager, where there is one (sd_notify(3)).

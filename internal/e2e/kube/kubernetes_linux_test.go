@@ -117,4 +117,13 @@ func TestKubernetes(t *testing.T) {
 			t.Errorf("a plan without a daemon: %v\n%s", err, out)
 		}
 	}
+	// A spec that no longer names the cluster of the credentials is taken for a mistake.
+	d.Start()
+	d.Ready()
+	d.Write("cluster = \"e2e\"\n")
+	d.Await(0, "that the spec is refused", func(l process.Line) bool {
+		return l.Event == "spec rejected" && strings.Contains(l.Err, "No cluster for --kubeconfig")
+	})
+	closed("by the last good spec")
+	d.Alive()
 }
