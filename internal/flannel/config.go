@@ -269,8 +269,8 @@ func (r *configReader) vxlan(b value) {
 		if r.enabled.IPv6 {
 			least = 1280
 		}
-		if mtu-vxlanOverhead < least {
-			r.fail(m.span, "Unsuitable MTU", "MTU %d is that of the underlay and leaves %d for pods, who need %d.", mtu, mtu-vxlanOverhead, least)
+		if left := mtu - overhead(r.enabled); left < least {
+			r.fail(m.span, "Unsuitable MTU", "MTU %d is that of the underlay and leaves %d for pods, who need %d.", mtu, left, least)
 		}
 		r.backend.mtu = mtu
 	}
@@ -281,6 +281,14 @@ func (r *configReader) vxlan(b value) {
 
 // vxlanOverhead is what flannel takes off the underlay's MTU, in both families.
 const vxlanOverhead = 50
+
+// overhead is what VXLAN takes, over IPv6 where there are pods of that family.
+func overhead(enabled spec.PerFamily[bool]) int {
+	if enabled.IPv6 {
+		return 70
+	}
+	return vxlanOverhead
+}
 
 // device is how flannel calls the VTEP over a family's underlay.
 func device(f spec.Family, vni int) string {

@@ -145,9 +145,11 @@ func (f deployment) draftBackend(d *draft) {
 		}
 	}
 	if b.mtu != 0 {
-		d.mtu = b.mtu - vxlanOverhead
-		d.network.add("flannel's MTU %d is that of the underlay; this one is that of pods, %d bytes less.", b.mtu, vxlanOverhead)
-	} else if f.enabled.IPv6 {
+		taken := overhead(f.enabled)
+		d.mtu = b.mtu - taken
+		d.network.add("flannel's MTU %d is that of the underlay; this one is that of pods, %d bytes less.", b.mtu, taken)
+	}
+	if f.enabled.IPv6 {
 		d.network.add("flannel gives pods 50 bytes less than the underlay has, and VXLAN over IPv6 takes 70. `polder migrate check` says which MTU the bridge has to get.")
 	}
 	if b.gbp {
