@@ -9,7 +9,8 @@ import (
 type cni struct {
 	bridge  string // "": cni0
 	hairpin bool
-	others  []string // plugins beside flannel
+	name    string   // of the network
+	others  []string // plugins beside flannel that are in no list of polder's
 	dropped []string // fields of the delegate
 }
 
@@ -40,14 +41,18 @@ func (p part) cni() *cni {
 	var others []string
 	for _, plugin := range plugins {
 		t, _ := plugin.get("type")
-		if t.text != "flannel" {
+		switch t.text {
+		case "flannel":
+			found = r.delegate(plugin)
+		case "portmap":
+		default:
 			others = append(others, quoted(t.text))
-			continue
 		}
-		found = r.delegate(plugin)
 	}
 	if found != nil {
 		found.others = others
+		name, _ := v.get("name")
+		found.name = name.text
 	}
 	return found
 }

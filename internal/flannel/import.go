@@ -172,12 +172,18 @@ func (f deployment) draftBridge(d *draft) {
 	if len(c.dropped) > 0 {
 		d.bridgeWhy.drop("of the delegate in cni-conf.json: %s.", strings.Join(c.dropped, ", "))
 	}
-	what := "cni-conf.json"
 	if len(c.others) > 0 {
-		what += ", with the plugins " + strings.Join(c.others, ", ")
+		d.bridgeWhy.drop("of the plugins in cni-conf.json: %s.", strings.Join(c.others, ", "))
 	}
-	d.bridgeWhy.drop("%s. The daemon writes a list of plugins of its own: see docs/cni.md.", what)
+	d.bridgeWhy.add("In the place of cni-conf.json the daemon writes a list of plugins of its own: see docs/cni.md.")
+	if c.name != "" && c.name != usualName {
+		d.bridgeWhy.add("flannel's list is of the network %s: start the daemon with --cni-name %s. By that name host-local knows which addresses pods have, and under another one it gives them away again.", quoted(c.name), quoted(c.name))
+	}
 }
+
+// usualName is that of the network in kube-flannel.yml, and in a list of polder's
+// without --cni-name.
+const usualName = "cbr0"
 
 func (f deployment) draftOptions(d *draft) {
 	o := f.options

@@ -15,8 +15,8 @@ network {
   pod_cidrs = ["10.244.0.0/16"]
   compat    = "flannel"
 
-  # dropped: cni-conf.json, with the plugins "portmap". The daemon writes a
-  # list of plugins of its own: see docs/cni.md.
+  # In the place of cni-conf.json the daemon writes a list of plugins of its
+  # own: see docs/cni.md.
   bridge {
     name         = "cni0"
     hairpin_mode = true

@@ -23,6 +23,17 @@ network {
   # their default prefix only.
   pod_cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
 
+  # dropped: of the plugins in cni-conf.json: "bandwidth".
+  # In the place of cni-conf.json the daemon writes a list of plugins of its
+  # own: see docs/cni.md.
+  # flannel's list is of the network "net": start the daemon with --cni-name
+  # "net". By that name host-local knows which addresses pods have, and under
+  # another one it gives them away again.
+  bridge {
+    name         = "cni0"
+    hairpin_mode = false
+  }
+
   backend "vxlan" {
     vni            = 4096
     port           = 4789

@@ -19,8 +19,8 @@ network {
   pod_cidrs = ["10.244.0.0/16"]
 
   # dropped: of the delegate in cni-conf.json: "mtu", "promiscMode".
-  # dropped: cni-conf.json. The daemon writes a list of plugins of its own:
-  # see docs/cni.md.
+  # In the place of cni-conf.json the daemon writes a list of plugins of its
+  # own: see docs/cni.md.
   bridge {
     name         = "br-pods"
     hairpin_mode = false
