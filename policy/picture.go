@@ -77,6 +77,13 @@ func picturing(t nft.Table) picture {
 	return p
 }
 
+// InForce counts what a table in the kernel enforces: policies, and the addresses of
+// endpoints that they isolate.
+func InForce(t nft.Table) (policies, addresses int) {
+	p := picturing(t)
+	return len(p.policies), len(p.judged)
+}
+
 // ruleset finds a table's objects by their names.
 type ruleset struct {
 	chains map[string]nft.Chain

@@ -196,3 +196,31 @@ func TestAPartElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// TestReleaseTellsOfPolicies: who takes polder off a node is told what is no longer
+// enforced then.
+func TestReleaseTellsOfPolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newFakeHost(t, nodes(0)+followed)
+		cluster := make(fakeCluster)
+		h.run(DaemonOptions{Cluster: cluster.open})
+		defer h.end()
+		expect := func(want string) {
+			t.Helper()
+			h.settle()
+			h.inSyncWithout()
+			plan, err := h.Daemon.Plan(t.Context(), ModeRelease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(plan.Warnings, "\n")
+			if strings.Contains(all, "policies end") != (want != "") || !strings.Contains(all, want) || !strings.Contains(all, "masquerade") {
+				t.Errorf("warnings are %q, want %q", plan.Warnings, want)
+			}
+		}
+		cluster <- Update{Nodes: all([]spec.Candidate{member(1), member(2)}), Events: []policy.Event{pod(0, app("db")), pod(4, app("db")), pod(2, app("web"))}, Complete: true}
+		expect("")
+		cluster <- Update{Events: []policy.Event{closes("first", "db"), allows("second", "web", "db")}}
+		expect("policies end, and nobody enforces them until something else does: in force are 2, and they isolate endpoints with 2 addresses")
+	})
+}

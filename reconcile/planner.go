@@ -360,6 +360,9 @@ func (v *view) plan(mode Mode, node string) *Plan {
 	plan := &Plan{Mode: mode, Node: node, Conflicts: w.network.Conflicts, work: w}
 	plan.Warnings = slices.Concat(v.desired.Warnings, w.network.Warnings)
 	if mode == ModeRelease && len(v.rules) > 0 {
+		if policies, addresses := policy.InForce(inetTable(v.rules)); policies > 0 {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("policies end, and nobody enforces them until something else does: in force are %d, and they isolate endpoints with %d addresses.", policies, addresses))
+		}
 		plan.Warnings = append(plan.Warnings, "nftables tables cannot be given away: their name is our mark. They are removed, and with them masquerade and the guard of the VXLAN port.")
 	}
 	plan.Changes = w.changes()

@@ -15,8 +15,9 @@ func newReleaseCommand(a *app) *cobra.Command {
 objects, so that something else can look after them. It needs no spec. What
 polder adopted is then as it was before; a later apply adopts it again.
 
-The nftables table of polder is removed: its name is the mark. Masquerading and
-the rules that guard the VXLAN port end with it.
+The nftables tables of polder are removed: their name is the mark. Policies end with
+them, so that everybody reaches everybody until something else enforces them, and so
+do masquerading and the rules that guard the VXLAN port.
 
 A daemon that runs does it, and then repairs nothing until apply. Where none runs,
 --boot-dir says where it kept the ruleset that polder boot would load.`,
