@@ -84,7 +84,7 @@ func (a *app) openCleaner(cmd *cobra.Command) (door, error) {
 	if err != nil {
 		return door{}, err
 	}
-	own, err := a.planner(cmd, options)
+	own, node, err := a.planner(cmd, options)
 	if err != nil {
 		return door{}, err
 	}
@@ -95,11 +95,11 @@ func (a *app) openCleaner(cmd *cobra.Command) (door, error) {
 		}
 		return len(plan.Changes) + len(plan.Conflicts), nil
 	}
-	rest, err := remains.Open(options.Spec, options.Node, pending)
+	rest, err := remains.Open(options.Spec, node, pending)
 	if err != nil {
 		return door{}, errors.Join(err, own.Close())
 	}
-	c := cleaner{Cleaner: rest, own: own, node: options.Node}
+	c := cleaner{Cleaner: rest, own: own, node: node}
 	return door{applier: c, Closer: c, planner: c}, nil
 }
 

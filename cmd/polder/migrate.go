@@ -96,7 +96,7 @@ func (a *app) planSwitch(cmd *cobra.Command, o reconcile.Options, kubeconfig str
 		return nil, nil, err
 	}
 	if !alone {
-		planner, err := a.planner(cmd, o)
+		planner, _, err := a.planner(cmd, o)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -32,7 +32,7 @@ changes exits 0 and one with changes 2.`,
 			if err != nil {
 				return err
 			}
-			planner, err := a.planner(cmd, options)
+			planner, _, err := a.planner(cmd, options)
 			if err != nil {
 				return err
 			}
@@ -69,23 +69,29 @@ changes exits 0 and one with changes 2.`,
 	return cmd
 }
 
-// planner makes the plan itself, unless only a daemon can.
-func (a *app) planner(cmd *cobra.Command, o reconcile.Options) (interface {
+// closingPlanner is one that is to be closed.
+type closingPlanner interface {
 	planner
 	io.Closer
-}, error) {
+}
+
+// planner makes the plan itself, unless only a daemon can, and says for which node: a
+// daemon's may have another name than the host.
+func (a *app) planner(cmd *cobra.Command, o reconcile.Options) (p closingPlanner, node string, err error) {
 	if o.Spec.Kubernetes == nil {
-		return reconcile.Open(o)
+		p, err = reconcile.Open(o)
+		return p, o.Node, err
 	}
 	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
 	if errors.Is(err, control.ErrNone) {
-		return reconcile.Open(o) // which says what is missing
+		p, err = reconcile.Open(o) // which says what is missing
+		return p, o.Node, err
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := a.agree(cmd, condition); err != nil {
-		return nil, errors.Join(err, client.Close())
+		return nil, "", errors.Join(err, client.Close())
 	}
-	return client, nil
+	return client, condition.Node, nil
 }

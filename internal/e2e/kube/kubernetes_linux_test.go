@@ -85,6 +85,11 @@ func TestKubernetes(t *testing.T) {
 		if out, err := command("plan", "--detailed-exitcode"); err != nil {
 			t.Errorf("a plan %s: %v\n%s", when, err, out)
 		}
+		// It is the daemon that knows which node this is.
+		if out, err := n.Node("n1").Command(context.Background(), "unshare", "--uts", "sh", "-ec", "echo elsewhere >/proc/sys/kernel/hostname; exec \"$@\"", "sh",
+			n.polder, "migrate", "clean", "--check", "--spec", d.File, "--state-dir", n.stateDir("n1")).CombinedOutput(); err != nil || !strings.Contains(string(out), "Nothing on node n1 is left of flannel or Felix") {
+			t.Errorf("what is left %s: %v\n%s", when, err, out)
+		}
 		if out, err := command("status"); err != nil || !strings.Contains(out, "known since") {
 			t.Errorf("the status %s: %v\n%s", when, err, out)
 		}
