@@ -65,7 +65,7 @@ and 1 on errors and when something is in the way, as that of plan.`,
 			if err != nil {
 				return err
 			}
-			model := view.NewMigration(plan, *left)
+			model := view.NewMigration(plan, *left, options.Spec)
 			if err := a.show(model, asJSON, verbose); err != nil {
 				return err
 			}

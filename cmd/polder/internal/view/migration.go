@@ -9,6 +9,7 @@ import (
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // Verdict is what a switch to polder comes to.
@@ -41,13 +42,16 @@ type Migration struct {
 	Conflict []change.Conflict `json:"conflicts"`
 	Warnings []string          `json:"warnings"`
 	Remains  remains.Remains   `json:"remains"`
+
+	nodesBeside bool // nodes may be a cluster's
 }
 
-// NewMigration is the model of a plan that takes a node over from flannel.
-func NewMigration(p *reconcile.Plan, left remains.Remains) Migration {
+// NewMigration is the model of a plan that takes a node over from flannel, by a spec.
+func NewMigration(p *reconcile.Plan, left remains.Remains, sp *spec.Spec) Migration {
 	m := Migration{
 		FormatVersion: FormatVersion, Type: "migration", PlanID: p.ID(), Node: p.Node,
 		Conflict: orEmpty(p.Conflicts), Warnings: orEmpty(p.Warnings), Remains: left,
+		nodesBeside: sp.NodesBeside(),
 	}
 	m.Remains.Processes, m.Remains.Rules = orEmpty(left.Processes), orEmpty(left.Rules)
 	m.Remains.Routes, m.Remains.Links, m.Remains.Notes = orEmpty(left.Routes), orEmpty(left.Links), orEmpty(left.Notes)
@@ -156,7 +160,11 @@ func (m Migration) writeDisturbs(b *bytes.Buffer, t Text) {
 		}
 	}
 	goes := func(c change.Change) bool { return c.Kind == "route" && c.Action == change.Delete }
-	if len(m.Remains.Routes) > 0 || slices.ContainsFunc(m.Disturbs, goes) {
+	switch {
+	case len(m.Remains.Routes) == 0 && !slices.ContainsFunc(m.Disturbs, goes):
+	case m.nodesBeside:
+		b.WriteString("\n  These routes lead to nodes that have no part in the network. Warnings name those of the\n  cluster, and what they lack: their Nodes need it. Where the nodes are gone, remove what\n  flannel left of them with `polder migrate clean`.\n")
+	default:
 		b.WriteString("\n  These routes lead to nodes that the spec has not. Add the nodes, or, where they are\n  gone, remove what flannel left of them with `polder migrate clean`.\n")
 	}
 }

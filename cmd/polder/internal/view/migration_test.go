@@ -8,6 +8,7 @@ import (
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/internal/remains"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 // What a change means to traffic decides the verdict.
@@ -33,7 +34,7 @@ func TestMigrationVerdict(t *testing.T) {
 		"left":       {[]change.Change{adopt}, nil, remains.Remains{Routes: []string{"10.244.3.0/24 via 192.0.2.13 dev eth0"}}, VerdictDisturbs, "polder drops what comes from there"},
 		"a conflict": {[]change.Change{adopt, {Action: change.Delete, Kind: "route"}}, []change.Conflict{{Kind: "link", Name: "cni0"}}, remains.Remains{}, VerdictConflict, "1 object is in the way"},
 	} {
-		m := NewMigration(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: test.changes, Conflicts: test.conflicts}, test.left)
+		m := NewMigration(&reconcile.Plan{Mode: reconcile.ModeApply, Node: "n1", Changes: test.changes, Conflicts: test.conflicts}, test.left, &spec.Spec{})
 		var b bytes.Buffer
 		if err := m.WriteText(&b, Text{}); err != nil || m.Verdict != test.want || !strings.Contains(b.String(), test.said) {
 			t.Errorf("%s: %v, verdict %s, want %s; no %q in\n%s", name, err, m.Verdict, test.want, test.said, b.String())
@@ -41,6 +42,29 @@ func TestMigrationVerdict(t *testing.T) {
 		b.Reset()
 		if err := WriteJSON(&b, m); err != nil || strings.Contains(b.String(), "null") {
 			t.Errorf("%s: %v: %s", name, err, b.String())
+		}
+	}
+}
+
+// What is to be done about routes to strangers depends on where nodes come from.
+func TestMigrationAdvice(t *testing.T) {
+	lost := []change.Change{{Action: change.Delete, Kind: "route", Name: "10.244.3.0/24"}}
+	for _, test := range []struct {
+		sp         *spec.Spec
+		said, hush string
+	}{
+		{&spec.Spec{}, "Add the nodes", "Warnings name"},
+		{&spec.Spec{Kubernetes: &spec.Kubernetes{}}, "Warnings name those of the\n  cluster", "Add the nodes"},
+	} {
+		for name, m := range map[string]Migration{
+			"lost": NewMigration(&reconcile.Plan{Changes: lost}, remains.Remains{}, test.sp),
+			"left": NewMigration(&reconcile.Plan{}, remains.Remains{Routes: []string{"10.244.3.0/24 via 192.0.2.13 dev eth0"}}, test.sp),
+			"none": NewMigration(&reconcile.Plan{}, remains.Remains{}, test.sp),
+		} {
+			var b strings.Builder
+			if err := m.WriteText(&b, Text{}); err != nil || strings.Contains(b.String(), test.said) != (name != "none") || strings.Contains(b.String(), test.hush) {
+				t.Errorf("%s: %v\n%s", name, err, b.String())
+			}
 		}
 	}
 }
