@@ -293,7 +293,7 @@ func TestConditions(t *testing.T) {
 		want  string
 	}{
 		"no network":     {reconcile.NodeState{Stands: true}, ""},
-		"destroyed":      {reconcile.NodeState{Network: network, Gone: true}, "NetworkUnavailable=True Destroyed"},
+		"destroyed":      {reconcile.NodeState{Network: network, Gone: true}, "NetworkUnavailable=True Destroyed; polder.net/Peers=False Destroyed"},
 		"not yet":        {reconcile.NodeState{Network: network}, "polder.net/PodCIDRs=True Complete"},
 		"all is well":    {reconcile.NodeState{Network: network, Stands: true, Families: []spec.Family{spec.IPv4}}, "NetworkUnavailable=False PolderIsUp; polder.net/PodCIDRs=True Complete; polder.net/Peers=True AllReached"},
 		"a broken peer":  {reconcile.NodeState{Network: network, Stands: true, Families: []spec.Family{spec.IPv4}, Peers: missing}, "NetworkUnavailable=False PolderIsUp; polder.net/PodCIDRs=True Complete; polder.net/Peers=False NotAllReached"},
@@ -334,6 +334,12 @@ func TestPublisher(t *testing.T) {
 	if rest, again := p.due(100, now.Add(again)); !rest.empty() || again != 0 {
 		t.Fatalf("%+v, again in %v", rest, again)
 	}
+	stands := p.state
+	p.state = reconcile.NodeState{Network: stands.Network, Gone: true}
+	if destroyed, again := p.due(100, now.Add(again)); !destroyed.has(networkUnavailable) || !destroyed.has(peers) || again != 0 {
+		t.Fatalf("destroyed: %+v, again in %v", destroyed, again)
+	}
+	p.state = stands
 	old := p.own.DeepCopy()
 	old.ResourceVersion, p.own.ResourceVersion = "9", "10"
 	p.answered = time.Now()

@@ -78,7 +78,9 @@ func conditionsDue(s reconcile.NodeState) (due []corev1.NodeCondition) {
 	}
 	switch {
 	case s.Gone:
-		say(networkUnavailable, corev1.ConditionTrue, "Destroyed", "the pod network was destroyed on this node")
+		const why = "the pod network was destroyed on this node"
+		say(networkUnavailable, corev1.ConditionTrue, "Destroyed", why)
+		say(peers, corev1.ConditionFalse, "Destroyed", why)
 		return due
 	case s.Stands:
 		say(networkUnavailable, corev1.ConditionFalse, "PolderIsUp", "the node's part of the pod network is in the kernel")

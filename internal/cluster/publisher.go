@@ -74,7 +74,7 @@ func (p *publisher) due(nodes int, now time.Time) (publication, time.Duration) {
 		return publication{}, 0
 	}
 	all := publicationOf(p.own, p.state, metav1.NewTime(now))
-	if !all.has(peers) {
+	if !all.has(peers) || p.state.Gone { // somebody has destroyed the paths: they do not flap
 		p.since = time.Time{}
 		return all, 0
 	}
