@@ -198,7 +198,7 @@ func (p *Planner) Among(ctx context.Context, nodes []spec.Candidate) (*Plan, err
 	if err != nil {
 		return nil, err
 	}
-	plan.Warnings = append(plan.Warnings, p.leftOut(&plan.work.view)...)
+	plan.Warnings = append(plan.Warnings, warnLeftOut(p.leftOut(&plan.work.view), "")...)
 	return plan, nil
 }
 

@@ -122,4 +122,8 @@ func (h *fakeHost) asMembers(cluster *heeding, candidates map[string]*spec.Candi
 	if len(warned) != min(len(out), 11) {
 		h.t.Fatalf("warnings %q, and left out are %v", warned, out)
 	}
+	if peers, all, err := h.Peers(context.Background()); err != nil || !slices.Equal(all, out) || len(peers) != len(fresh.Peers) ||
+		slices.ContainsFunc(peers, func(p Peer) bool { return !p.Present }) {
+		h.t.Fatalf("%v: peers are %v, and left out %v; they should be %v and %v", err, peers, all, fresh.Peers, out)
+	}
 }

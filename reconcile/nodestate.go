@@ -118,26 +118,6 @@ func (d *Daemon) nodeState() (s NodeState) {
 	return s
 }
 
-// leftOut are warnings about nodes of the cluster that have no part in the network,
-// the first few of them. What is known of the kernel may be nothing.
-func (p *Planner) leftOut(v *view) (list []string) {
-	if p.options.Spec == nil || !p.options.Spec.NodesBeside() {
-		return nil
-	}
-	const most = 10
-	out := p.nodes().out
-	if v != nil && v.compiled != nil {
-		out = slices.Concat(out, v.compiled.LeftOut)
-	}
-	for _, l := range out[:min(len(out), most)] {
-		list = append(list, "left out of the pod network: "+l.String())
-	}
-	if more := len(out) - most; more > 0 {
-		list = append(list, fmt.Sprintf("left out of the pod network: %d more, as of a node or one of its families", more))
-	}
-	return list
-}
-
 // lost are the peers to which the path is not in the kernel.
 func (d *Daemon) lost() (list []spec.LeftOut) {
 	v := d.view

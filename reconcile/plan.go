@@ -6,7 +6,6 @@ package reconcile
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/poldernet/polder/internal/change"
 )
@@ -70,24 +69,6 @@ type Status struct {
 
 // InSync says that the kernel holds what the spec says.
 func (s *Status) InSync() bool { return s.Plan.Empty() && len(s.Plan.Conflicts) == 0 }
-
-// Path is how packets reach a peer.
-type Path string
-
-// The paths.
-const (
-	PathVXLAN  Path = "vxlan"
-	PathDirect Path = "direct"
-)
-
-// Peer is another node, as this one reaches it: one entry for each pod subnet.
-type Peer struct {
-	Node    string
-	Subnet  netip.Prefix
-	Path    Path
-	Gateway netip.Addr // the underlay address that the packets are sent to
-	Present bool       // the kernel has the route
-}
 
 // Firewall is a foreign base chain that would drop traffic of ours. An accept
 // of ours does not overrule it: every base chain of a hook has its say.

@@ -406,17 +406,7 @@ func (p *Planner) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Plan: v.plan(ModeApply, p.options.Node)}
-	for _, peer := range v.desired.Peers {
-		path := PathVXLAN
-		if peer.Direct {
-			path = PathDirect
-		}
-		s.Peers = append(s.Peers, Peer{
-			Node: peer.Node, Subnet: peer.Subnet, Path: path, Gateway: peer.Address,
-			Present: v.desired.Leads(v.state, peer),
-		})
-	}
+	s := &Status{Plan: v.plan(ModeApply, p.options.Node), Peers: v.reached()}
 	if s.Firewalls, err = p.firewalls(ctx); err != nil {
 		return nil, err
 	}

@@ -211,7 +211,7 @@ func (d *Daemon) warn() {
 	var now []string
 	if d.view != nil {
 		now = append(now, d.view.warnings...)
-		now = append(now, d.applier.leftOut(d.view)...)
+		now = append(now, warnLeftOut(d.applier.leftOut(d.view), "; `polder status --all` shows them")...)
 	}
 	now = append(now, d.firewalls...)
 	for _, w := range now {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +23,8 @@ which path it reaches each peer, and which firewalls of others would drop pod
 traffic. It reads the kernel itself and writes nothing. Where a daemon runs, it
 says how that stands: since when it is in sync, whether it has taken the spec,
 what it repaired, and what it fails to do. Where the spec has a block kubernetes,
-it says only that: what there should be in the kernel, nobody else knows.
+it says only that, and what the daemon knows of the peers: what there should be in the
+kernel, nobody else knows.
 
 The exit status is 0 when the node matches the spec, 2 when it does not, and 1
 on errors.`,
@@ -43,7 +46,7 @@ on errors.`,
 			var status *reconcile.Status
 			if err == nil && options.Spec.Kubernetes != nil && daemon != nil {
 				// Nobody else knows what there should be.
-				if err := show(*daemon); err != nil || daemon.InSync {
+				if err := show(a.clusterStatus(cmd.Context(), *daemon)); err != nil || daemon.InSync {
 					return err
 				}
 				return exitChanges
@@ -72,7 +75,7 @@ on errors.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the status as one line of JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "show every difference and every peer")
+	cmd.Flags().BoolVar(&all, "all", false, "show every difference, every peer, and every node that is left out of the pod network")
 	return cmd
 }
 
@@ -83,6 +86,33 @@ func readStatus(ctx context.Context, o reconcile.Options) (_ *reconcile.Status, 
 	}
 	defer closing(planner, &err)
 	return planner.Status(ctx)
+}
+
+// peersWithin is how long a daemon that is at work is waited for. It may take seconds to
+// write thousands of peers, and the rest of the status need not wait for that.
+const peersWithin = 5 * time.Second
+
+// clusterStatus asks the daemon for the peers, too.
+func (a *app) clusterStatus(ctx context.Context, daemon view.Condition) view.ClusterStatus {
+	status := view.ClusterStatus{Condition: daemon}
+	ctx, cancel := context.WithTimeoutCause(ctx, peersWithin, errors.New("the daemon is at work and has had no time to say"))
+	defer cancel()
+	peers, err := askPeers(ctx, a.stateDir)
+	if err != nil {
+		status.PeersError = cmp.Or(context.Cause(ctx), err).Error()
+		return status
+	}
+	status.PeerList = &peers
+	return status
+}
+
+func askPeers(ctx context.Context, stateDir string) (peers view.PeerList, err error) {
+	client, _, err := control.Dial(ctx, stateDir)
+	if err != nil {
+		return peers, err
+	}
+	defer closing(client, &err)
+	return client.Peers(ctx)
 }
 
 // askDaemon is what the daemon says of itself, or nil where none runs. One that

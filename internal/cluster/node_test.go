@@ -311,6 +311,23 @@ func TestConditions(t *testing.T) {
 	}
 }
 
+// TestMessagesNameTheFirst: of thousands of nodes a message names some, and nothing is
+// made of the others.
+func TestMessagesNameTheFirst(t *testing.T) {
+	s := reconcile.NodeState{Network: &spec.Network{}, Stands: true}
+	for i := range 5000 {
+		s.Peers = append(s.Peers, spec.LeftOut{Node: fmt.Sprint("n", i), Reason: spec.NoPodCIDR, Text: "it has no pod CIDR yet"})
+	}
+	due := conditionsDue(s)
+	message := due[len(due)-1].Message
+	if !strings.HasPrefix(message, "n0: it has no pod CIDR yet; n1: ") || !strings.HasSuffix(message, "; n9: it has no pod CIDR yet; and 4990 more, which `polder status --all` on this node shows") {
+		t.Error(message)
+	}
+	if n := testing.AllocsPerRun(10, func() { conditionsDue(s) }); n > 200 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // TestPublisher writes what changes at once, and what becomes of peers only when it
 // has lasted: all nodes see it when one joins.
 func TestPublisher(t *testing.T) {

@@ -92,7 +92,7 @@ func conditionsDue(s reconcile.NodeState) (due []corev1.NodeCondition) {
 		say(podCIDRs, corev1.ConditionFalse, string(s.Self[0].Reason), leftOut(s.Self))
 	case len(s.Strays) > 0:
 		say(podCIDRs, corev1.ConditionFalse, "PodCIDRChanged",
-			"containers have addresses that are not in the pod CIDRs of the node, and are not reached; make them anew: "+few(s.Strays))
+			"containers have addresses that are not in the pod CIDRs of the node, and are not reached; make them anew: "+few(s.Strays, func(name string) string { return name }))
 	default:
 		say(podCIDRs, corev1.ConditionTrue, "Complete", "the node has a pod CIDR of each family of the pod network")
 	}
@@ -107,21 +107,25 @@ func conditionsDue(s reconcile.NodeState) (due []corev1.NodeCondition) {
 }
 
 func leftOut(list []spec.LeftOut) string {
-	var texts []string
-	for _, l := range list {
-		texts = append(texts, l.String())
+	text := few(list, spec.LeftOut.String)
+	if len(list) > mostNamed {
+		text += ", which `polder status --all` on this node shows"
 	}
-	return few(texts)
+	return text
 }
 
-// few is the first of some texts.
-func few(texts []string) string {
-	const most, mostBytes = 10, 200
+// mostNamed is how many of something a message names.
+const mostNamed = 10
+
+// few is the first of some as text. The others are not made text: there may be
+// thousands, and each change of the Node is asked about.
+func few[T any](all []T, text func(T) string) string {
+	const mostBytes = 200
 	var list []string
-	for _, t := range texts[:min(len(texts), most)] {
-		list = append(list, cut(t, mostBytes))
+	for _, one := range all[:min(len(all), mostNamed)] {
+		list = append(list, cut(text(one), mostBytes))
 	}
-	if more := len(texts) - most; more > 0 {
+	if more := len(all) - mostNamed; more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(list, "; ")

@@ -84,6 +84,13 @@ func (c *Client) Condition(ctx context.Context) (condition view.Condition, err e
 	return condition, err
 }
 
+// Peers are the peers of the daemon's node. Unlike the condition, they are asked of the
+// daemon between two rounds.
+func (c *Client) Peers(ctx context.Context) (peers view.PeerList, err error) {
+	err = c.get(ctx, "peers", nil, &peers)
+	return peers, err
+}
+
 // Plan has the daemon plan. A spec with errors is a SpecError.
 func (c *Client) Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error) {
 	var model view.Plan

@@ -3,6 +3,7 @@
 // are those of package view; streams are lines of JSON (https://jsonlines.org).
 //
 //	GET  /v1/condition             view.Condition
+//	GET  /v1/peers                 view.PeerList
 //	GET  /v1/plan?mode=M           view.Plan
 //	POST /v1/apply?mode=M&id=ID    view.Outcome for each change, then view.Result
 //	GET  /v1/events?after=SEQ      view.Event for each, without end; with

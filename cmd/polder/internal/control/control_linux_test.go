@@ -7,8 +7,10 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +34,8 @@ type fake struct {
 	applied   []string
 	attached  attach.List
 	config    *spec.Config
+	peers     []reconcile.Peer
+	out       []spec.LeftOut
 }
 
 func (f *fake) Condition() reconcile.Condition { return f.condition }
@@ -48,6 +52,10 @@ func (f *fake) Known(context.Context) (*spec.Spec, *spec.Config, error) {
 		return nil, nil, f.err
 	}
 	return f.config.Spec, f.config, nil
+}
+
+func (f *fake) Peers(context.Context) ([]reconcile.Peer, []spec.LeftOut, error) {
+	return f.peers, f.out, f.err
 }
 
 func (f *fake) Attach(_ context.Context, a attach.Attachment) error {
@@ -151,6 +159,22 @@ func TestCondition(t *testing.T) {
 	if c.PID != 4711 || c.StateDir != "/run/polder" || c.BootDir != "/var/lib/polder" || c.Node != "n1" || c.LastEvent != 9 || c.Held != reconcile.ModeRelease ||
 		!c.Spec.Loaded.Equal(loaded) || c.Spec.Error != "line 3" {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestPeers(t *testing.T) {
+	d := &fake{
+		peers: []reconcile.Peer{{Node: "n2", Subnet: netip.MustParsePrefix("10.244.2.0/24"), Path: reconcile.PathVXLAN, Gateway: netip.MustParseAddr("192.0.2.12"), Present: true}},
+		out:   []spec.LeftOut{{Node: "n3", Family: spec.IPv6, Reason: spec.NoAddress, Text: "it has no address"}, {Node: "n4", Reason: spec.NoPodCIDR, Text: "it has no pod CIDR yet"}},
+	}
+	c, _ := startServer(t, d, events{})
+	got, err := c.Peers(t.Context())
+	if want := view.NewPeerList(d.peers, d.out); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v: got %+v, want %+v", err, got, want)
+	}
+	d.err = reconcile.ErrStopped
+	if _, err := c.Peers(t.Context()); !errors.Is(err, reconcile.ErrStopped) {
+		t.Error(err)
 	}
 }
 

@@ -25,6 +25,7 @@ type Daemon interface {
 	Plan(ctx context.Context, mode reconcile.Mode) (*reconcile.Plan, error)
 	Apply(ctx context.Context, mode reconcile.Mode, id string, report func(reconcile.Outcome)) (*reconcile.Result, error)
 	Known(ctx context.Context) (*spec.Spec, *spec.Config, error)
+	Peers(ctx context.Context) ([]reconcile.Peer, []spec.LeftOut, error)
 	Attach(ctx context.Context, a attach.Attachment) error
 	Attached(ctx context.Context, a attach.Attachment) error
 	Detach(ctx context.Context, gone func(attach.Attachment) bool) error
@@ -81,6 +82,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/condition", s.condition)
+	mux.HandleFunc("GET /v1/peers", s.peers)
 	mux.HandleFunc("GET /v1/plan", s.plan)
 	mux.HandleFunc("POST /v1/apply", s.apply)
 	mux.HandleFunc("GET /v1/events", s.events)
@@ -135,6 +137,15 @@ func answer(w http.ResponseWriter, model any) {
 
 func (s *Server) condition(w http.ResponseWriter, _ *http.Request) {
 	answer(w, view.NewCondition(s.daemon.Condition(), s.process, s.journal.Last(), time.Now()))
+}
+
+func (s *Server) peers(w http.ResponseWriter, r *http.Request) {
+	peers, out, err := s.daemon.Peers(r.Context())
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	answer(w, view.NewPeerList(peers, out))
 }
 
 // mode is the mode that a request names.

@@ -128,11 +128,7 @@ const (
 // WriteText renders the condition by itself, with what a status has found out
 // otherwise.
 func (c Condition) WriteText(w io.Writer, t Text) error {
-	var b bytes.Buffer
-	c.writeText(&b, t)
-	writeConflicts(&b, t, c.Conflicts)
-	writeWarnings(&b, t, c.Warnings)
-	return flush(w, &b)
+	return ClusterStatus{Condition: c}.WriteText(w, t)
 }
 
 // writeText renders the part of a status that is the daemon's.

@@ -3,12 +3,14 @@ package view
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/poldernet/polder/internal/change"
 	"github.com/poldernet/polder/reconcile"
+	"github.com/poldernet/polder/spec"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -108,6 +110,44 @@ func TestConditionTellsOfConflictsAndWarnings(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, b.String())
 		}
 	}
+}
+
+// In a cluster the peers are those that the daemon knows. Of nodes that are left out, the
+// first few are warnings, and all are to be had.
+func TestClusterStatus(t *testing.T) {
+	condition := reconcile.Condition{
+		Started: ago(26 * time.Hour), Since: ago(25 * time.Hour), InSync: true, Spec: reconcile.SpecCondition{Path: "/etc/polder", Loaded: ago(26 * time.Hour)},
+		Cluster:  &reconcile.ClusterCondition{Known: true, Since: ago(26 * time.Hour)},
+		Warnings: []string{"a firewall", reconcile.LeftOutWarning + "n3: IPv4: it has no address", reconcile.LeftOutWarning + "2 more"},
+	}
+	list := NewPeerList(
+		[]reconcile.Peer{
+			{Node: "n2", Subnet: netip.MustParsePrefix("10.244.2.0/24"), Path: reconcile.PathVXLAN, Gateway: netip.MustParseAddr("192.0.2.12"), Present: true},
+			{Node: "n6", Subnet: netip.MustParsePrefix("10.244.6.0/24"), Path: reconcile.PathDirect, Gateway: netip.MustParseAddr("192.0.2.16")},
+		},
+		[]spec.LeftOut{
+			{Node: "n3", Family: spec.IPv4, Reason: spec.NoAddress, Text: "it has no address"},
+			{Node: "n3", Family: spec.IPv6, Reason: spec.NoAddress, Text: "it has no address"},
+			{Node: "n4", Reason: spec.NoPodCIDR, Text: "it has no pod CIDR yet"},
+		})
+	known := ClusterStatus{Condition: NewCondition(condition, Process{PID: 4711}, 17, noon), PeerList: &list}
+	unknown := known
+	unknown.PeerList, unknown.PeersError = nil, "the daemon is at work"
+	for name, c := range map[string]struct {
+		status ClusterStatus
+		text   Text
+	}{"cluster-peers": {known, Text{}}, "cluster-peers-all": {known, Text{Verbose: true}}, "cluster-peers-unknown": {unknown, Text{Verbose: true}}} {
+		var b bytes.Buffer
+		if err := c.status.WriteText(&b, c.text); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".txt", b.Bytes())
+	}
+	var b bytes.Buffer
+	if err := WriteJSON(&b, known); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "cluster-peers.json", b.Bytes())
 }
 
 // A daemon that cannot be asked is another answer than that there is none.
