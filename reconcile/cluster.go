@@ -70,8 +70,8 @@ var ErrNoPod = errors.New("there is no such pod")
 // everything.
 var errUnknown = errors.New("the cluster has not told of everything that there is yet: nothing is changed until it has")
 
-// errNotAsked is why nothing is planned by who asks no cluster.
-var errNotAsked = errors.New("the spec has a block kubernetes, and only `polder run` asks the cluster what there is: without its pods and policies, what they come to in the kernel would be taken for gone")
+// ErrNotAsked is why nothing is planned by who asks no cluster.
+var ErrNotAsked = errors.New("the spec has a block kubernetes, and only `polder run` asks the cluster what there is: without its pods and policies, what they come to in the kernel would be taken for gone")
 
 // follow begins to hear of the cluster that a spec names, and forgets the one
 // before.
@@ -267,7 +267,7 @@ func (p *Planner) setSpec(sp *spec.Spec) {
 func (p *Planner) own() (*spec.Spec, *spec.Node, error) {
 	sp := p.options.Spec
 	if sp.Kubernetes != nil && !p.follows {
-		return nil, nil, errNotAsked
+		return nil, nil, ErrNotAsked
 	}
 	j := p.nodes()
 	if j.own == nil {

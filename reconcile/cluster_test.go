@@ -410,7 +410,7 @@ func TestAnotherCluster(t *testing.T) {
 func TestAClusterThatIsNotAsked(t *testing.T) {
 	h := newFakeHost(t, nodes(2)+followed)
 	p := &Planner{options: Options{Spec: h.source.current.config.Spec, Node: "n1", StateDir: h.dir}, network: fakeNetwork{h.fakeKernel}, ruleset: fakeRuleset{h.fakeKernel}}
-	if _, err := p.Plan(context.Background(), ModeApply); !errors.Is(err, errNotAsked) {
+	if _, err := p.Plan(context.Background(), ModeApply); !errors.Is(err, ErrNotAsked) {
 		t.Errorf("a plan: %v", err)
 	}
 	if _, err := p.Plan(context.Background(), ModeDestroy); err != nil {

@@ -112,6 +112,17 @@ func (a *app) busy(ctx context.Context, err error) error {
 		reconcile.ErrBusy, holder.PID, holder.UID, a.stateDir)
 }
 
+// notAsked says why a command without a daemon cannot know what there is in a cluster,
+// and who may be that daemon.
+func (a *app) notAsked() error {
+	holder, err := control.Holder(reconcile.LockName)
+	if err != nil {
+		return reconcile.ErrNotAsked // nobody, or somebody who does not want to be asked
+	}
+	return fmt.Errorf("%w; pid %d of user %d is at work in this network namespace, a command or a daemon with another --state-dir than %s",
+		reconcile.ErrNotAsked, holder.PID, holder.UID, a.stateDir)
+}
+
 // printSpecError prints the errors that the daemon finds in the spec as they are
 // printed where a command reads it.
 func (a *app) printSpecError(err error) error {

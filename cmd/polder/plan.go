@@ -84,8 +84,7 @@ func (a *app) planner(cmd *cobra.Command, o reconcile.Options) (p closingPlanner
 	}
 	client, condition, err := control.Dial(cmd.Context(), a.stateDir)
 	if errors.Is(err, control.ErrNone) {
-		p, err = reconcile.Open(o) // which says what is missing
-		return p, o.Node, err
+		return nil, "", a.notAsked()
 	}
 	if err != nil {
 		return nil, "", err

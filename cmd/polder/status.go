@@ -44,8 +44,14 @@ on errors.`,
 			daemon, unasked := askDaemon(cmd.Context(), a.stateDir)
 			options, err := a.options()
 			var status *reconcile.Status
-			if err == nil && options.Spec.Kubernetes != nil && daemon != nil {
+			if err == nil && options.Spec.Kubernetes != nil {
 				// Nobody else knows what there should be.
+				switch {
+				case unasked != nil:
+					return unasked
+				case daemon == nil:
+					return a.notAsked()
+				}
 				if err := show(a.clusterStatus(cmd.Context(), *daemon)); err != nil || daemon.InSync {
 					return err
 				}

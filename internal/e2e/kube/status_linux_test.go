@@ -78,6 +78,10 @@ func TestStatus(t *testing.T) {
 		t.Errorf("%v: the status is %+v", err, model)
 	}
 
+	for _, c := range []string{"plan", "apply", "status", "migrate clean --check"} {
+		refused(n, c+" --spec "+d.File+" --node n1 --state-dir "+t.TempDir(), "with another --state-dir than ")
+	}
+
 	n.sh("n1", n.polder+" destroy --auto-approve"+flags)
 	node := &corev1.Node{}
 	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, process.Endurance, true, func(ctx context.Context) (_ bool, err error) {
@@ -90,6 +94,10 @@ func TestStatus(t *testing.T) {
 	if !strings.Contains(fmt.Sprint(node.Annotations), "polder.net/") {
 		t.Errorf("nothing stays: %v", node.Annotations)
 	}
+	for _, c := range []string{"plan", "apply", "status", "migrate clean --check"} {
+		refused(n, c+" --spec "+d.File+flags, "only `polder run` asks the cluster")
+	}
+
 	manual, err := os.ReadFile("../../../docs/kubernetes-deploy.md")
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +121,15 @@ func TestStatus(t *testing.T) {
 	}
 	if text := fmt.Sprint(node.Annotations, node.Status.Conditions); strings.Contains(text, "polder") || strings.Contains(text, "Destroyed") {
 		t.Errorf("what is left is %s", text)
+	}
+}
+
+// refused expects that a command says why it knows nothing.
+func refused(n *network, args, want string) {
+	n.Helper()
+	out := n.sh("n1", n.polder+" "+args+" 2>&1 </dev/null || echo status $?")
+	if !strings.Contains(out, want) || !strings.HasSuffix(out, "\nstatus 1\n") {
+		n.Errorf("%s without a daemon says\n%s", args, out)
 	}
 }
 
