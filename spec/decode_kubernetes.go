@@ -9,7 +9,11 @@ import (
 func (d *decoder) decodeKubernetes(b *hcl.Block) *Kubernetes {
 	s := d.open(kubernetesBlock, b.Body, b.DefRange, d.ctx)
 	k := &Kubernetes{}
-	k.Kubeconfig, _, _ = s.text("kubeconfig", "")
+	file, at, st := s.text("kubeconfig", "")
+	if st == known && file == "" { // would be read as if it were not there
+		s.report(at.problem("Unsuitable kubeconfig", "The name of a kubeconfig is empty. Name its file, or leave kubeconfig out for the credentials of the pod that polder runs in."))
+	}
+	k.Kubeconfig = file
 	if k.Kubeconfig != "" && !filepath.IsAbs(k.Kubeconfig) {
 		k.Kubeconfig = filepath.Join(d.base, k.Kubeconfig)
 	}

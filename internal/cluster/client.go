@@ -1,8 +1,13 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -25,9 +31,32 @@ func Credentials(k *spec.Kubernetes) (*rest.Config, error) {
 		}
 		return rest.InClusterConfig()
 	}
-	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		&clientcmd.ClientConfigLoadingRules{ExplicitPath: k.Kubeconfig},
-		&clientcmd.ConfigOverrides{CurrentContext: k.Context}).ClientConfig()
+	rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: k.Kubeconfig}
+	file, err := rules.Load()
+	if err != nil {
+		return nil, err // names the file
+	}
+	name := cmp.Or(k.Context, file.CurrentContext)
+	if _, there := file.Contexts[name]; name != "" && !there {
+		return nil, fmt.Errorf("the kubeconfig %s has no context %q: %s", k.Kubeconfig, name, contexts(file))
+	}
+	config, err := clientcmd.NewNonInteractiveClientConfig(*file, name, &clientcmd.ConfigOverrides{}, rules).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("the kubeconfig %s: %w", k.Kubeconfig, err)
+	}
+	return config, nil
+}
+
+// contexts says which ones a kubeconfig has.
+func contexts(file *clientcmdapi.Config) string {
+	if len(file.Contexts) == 0 {
+		return "it has none"
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(file.Contexts)) {
+		names = append(names, strconv.Quote(name))
+	}
+	return "it has " + strings.Join(names, ", ")
 }
 
 // Nodes asks once which nodes there are. Whoever runs in no pod and has no kubeconfig
