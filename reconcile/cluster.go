@@ -66,9 +66,9 @@ func (u *Update) add(o Update) {
 // ErrNoPod says that a cluster was asked for a pod, and has none.
 var ErrNoPod = errors.New("there is no such pod")
 
-// errUnknown is why nothing is planned as long as a cluster has not told of
-// everything.
-var errUnknown = errors.New("the cluster has not told of everything that there is yet: nothing is changed until it has")
+// errUnknown is why nothing is planned, and nothing answered, as long as a cluster has
+// not told of everything.
+var errUnknown = errors.New("the cluster has not told of everything that there is yet")
 
 // ErrNotAsked is why nothing is planned by who asks no cluster.
 var ErrNotAsked = errors.New("the spec has a block kubernetes, and only `polder run` asks the cluster what there is: without its pods and policies, what they come to in the kernel would be taken for gone")

@@ -389,7 +389,10 @@ func TestAnotherCluster(t *testing.T) {
 		if c := h.Condition(); c.Cluster.Known || c.InSync || !isolated("10.244.1.100") {
 			t.Fatalf("before the other one is known: %q", c)
 		}
-		if _, err := h.Plan(context.Background(), ModeApply); !errors.Is(err, errUnknown) {
+		if _, _, err := h.Known(context.Background()); !errors.Is(err, errUnknown) || strings.Contains(err.Error(), "changed") {
+			t.Fatalf("what is known: %v", err) // a question changes nothing
+		}
+		if _, err := h.Plan(context.Background(), ModeApply); !errors.Is(err, errUnknown) || !strings.Contains(err.Error(), "nothing is changed") {
 			t.Fatalf("a plan before the other one is known: %v", err)
 		}
 		clusters["other"] <- Update{Events: []policy.Event{pod(2, app("db")), allows("first", "web", "db")}, Complete: true}

@@ -54,7 +54,7 @@ func (p *Plan) ID() string {
 func (d *Daemon) Known(ctx context.Context) (sp *spec.Spec, config *spec.Config, err error) {
 	asked := d.ask(ctx, func(context.Context) {
 		if d.waiting {
-			err = errUnknown
+			err = fmt.Errorf("%w, and what is missing would be missing in the answer", errUnknown)
 			return
 		}
 		config = d.config
@@ -109,7 +109,7 @@ func (d *Daemon) plan(ctx context.Context, mode Mode) (*Plan, error) {
 			return nil, l.err
 		}
 		if d.waiting {
-			return nil, errUnknown
+			return nil, fmt.Errorf("%w: nothing is changed until it has", errUnknown)
 		}
 	}
 	return d.applier.Plan(ctx, mode)
