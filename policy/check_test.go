@@ -131,9 +131,17 @@ func TestAsk(t *testing.T) {
 	s := world()
 	s.HostEndpoints = []*spec.HostEndpoint{{Name: "h", Node: "n1", Interface: "*", Ports: map[string]spec.Port{"ssh": {Number: 22, Protocol: "tcp"}}}}
 	s.Endpoints = append(s.Endpoints, &spec.Endpoint{Name: "n2"})
+	for _, pod := range []string{"test/db", "shop/db", "shop/web", "n1/web", "n2/web", "n3/web", "n4/web", "n5/web", "n6/web"} {
+		s.Endpoints = append(s.Endpoints, &spec.Endpoint{Name: pod, Node: "n1"})
+	}
+	s.Kubernetes = &spec.Kubernetes{}
 	m := model(t, s)
 	for _, test := range []struct{ from, to, service, want string }{
 		{"x-a", "n1", "80/tcp", "endpoint.x-a node.n1 80/tcp"},
+		{"db", "n1", "80/tcp", `there is no endpoint and no node named "db", and it is none of endpoint.NAME, node.NAME, an address, and outside; did you mean shop/db or test/db?`},
+		{"endpoint.web", "n1", "80/tcp", `there is no endpoint named "web"; did you mean n1/web or n2/web or n3/web or n4/web or n5/web, or one of 2 more?`},
+		{"node.web", "n1", "80/tcp", `there is no node named "web"`},
+		{"kube-system/kube-proxy", "n1", "80/tcp", `there is no endpoint and no node named "kube-system/kube-proxy", and it is none of endpoint.NAME, node.NAME, an address, and outside; a pod in the network of its node counts as that node, and one that has ended as nothing`},
 		{"endpoint.x-a", "node.n1", "ssh", "endpoint.x-a node.n1 22/tcp"},
 		{"outside", "x-b", "serve-81-udp/udp", "outside endpoint.x-b 81/udp"},
 		{"outside", "x-b", "icmp", "outside endpoint.x-b echo-request/icmp"},

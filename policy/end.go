@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/poldernet/polder/spec"
 )
@@ -61,7 +62,7 @@ func (m *Model) parseEnd(text string) (spec.End, error) {
 	end, err := spec.ParseEnd(text)
 	if err == nil {
 		if (end.Kind == spec.EndEndpoint && m.endpointNamed(end.Name) == nil) || (end.Kind == spec.EndNode && m.spec.Node(end.Name) == nil) {
-			return end, m.suggest(text, fmt.Errorf("there is no %s named %q", end.Kind, end.Name))
+			return end, m.suggest(end.Kind, end.Name, text, fmt.Errorf("there is no %s named %q", end.Kind, end.Name))
 		}
 		return end, nil
 	}
@@ -74,11 +75,19 @@ func (m *Model) parseEnd(text string) (spec.End, error) {
 	case isNode:
 		return spec.End{Kind: spec.EndNode, Name: text}, nil
 	}
-	return end, m.suggest(text, fmt.Errorf("there is no endpoint and no node named %q, and %w", text, err))
+	return end, m.suggest(spec.EndEndpoint, text, text, fmt.Errorf("there is no endpoint and no node named %q, and %w", text, err))
 }
 
 // suggest adds to an error about an end's name which one may have been meant.
-func (m *Model) suggest(text string, err error) error {
+func (m *Model) suggest(kind spec.EndKind, name, text string, err error) error {
+	if pods := m.podsNamed(name); kind == spec.EndEndpoint && len(pods) > 0 {
+		const most = 5
+		more := ""
+		if n := len(pods) - most; n > 0 {
+			pods, more = pods[:most], fmt.Sprintf(", or one of %d more", n)
+		}
+		return fmt.Errorf("%w; did you mean %s%s?", err, strings.Join(pods, " or "), more)
+	}
 	var names []string
 	add := func(kind spec.EndKind, name string) {
 		names = append(names, name, spec.End{Kind: kind, Name: name}.String())
@@ -92,7 +101,21 @@ func (m *Model) suggest(text string, err error) error {
 	if near := spec.Nearest(text, names); near != "" {
 		return fmt.Errorf("%w; did you mean %s?", err, near)
 	}
+	if kind == spec.EndEndpoint && m.spec.Kubernetes != nil && strings.Contains(name, "/") {
+		return fmt.Errorf("%w; a pod in the network of its node counts as that node, and one that has ended as nothing", err)
+	}
 	return err
+}
+
+// podsNamed are the pods of that name, of all namespaces.
+func (m *Model) podsNamed(name string) (pods []string) {
+	for _, e := range m.spec.Endpoints {
+		if strings.HasSuffix(e.Name, "/"+name) {
+			pods = append(pods, e.Name)
+		}
+	}
+	slices.Sort(pods)
+	return pods
 }
 
 func (m *Model) endpointNamed(name string) *spec.Endpoint {
