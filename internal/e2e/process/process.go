@@ -8,11 +8,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,11 +46,29 @@ const Endurance = time.Minute
 // Build builds polder, and is its file.
 func Build(t *testing.T) string {
 	t.Helper()
+	depend(t)
 	file := filepath.Join(t.TempDir(), "polder")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "github.com/poldernet/polder/cmd/polder").CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
 	return file
+}
+
+// depend looks at all folders of the source, so that go test, which notes what a test
+// looks at, does not give the result of an earlier run where polder has changed since.
+func depend(t *testing.T) {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	root := filepath.Join(filepath.Dir(here), "../../..")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin" || d.Name() == "docs") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // New is the program with a spec on the node of the namespace's name, which Start
