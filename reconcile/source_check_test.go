@@ -5,6 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/poldernet/polder/spec"
 )
 
 // A spec whose policies do not do what its checks expect is not taken up.
@@ -36,6 +40,27 @@ check "web is open" {
 		}
 		if (l.config == nil) != (l.err != nil) {
 			t.Errorf("with %q: a spec in spite of an error, or none without", test.more)
+		}
+	}
+}
+
+// A spec that does not suit is not taken up, and that it does not is said before that
+// it lacks the node, which it may have elsewhere.
+func TestSourceSuits(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "polder.hcl")
+	source := Source{Path: file, Suits: func(sp *spec.Spec) hcl.Diagnostics {
+		if sp.Kubernetes != nil {
+			return nil
+		}
+		return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "It asks nobody"}}
+	}}
+	for text, want := range map[string]string{"kubernetes {}": "", "": "It asks nobody", "kubernetes = 1": "kubernetes"} {
+		if err := os.WriteFile(file, []byte("cluster = \"edge\"\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := source.load("n1")
+		if (l.err == nil) != (want == "") || l.err != nil && (!strings.Contains(l.err.Error(), want) || strings.Contains(l.err.Error(), "No such node")) || (l.config == nil) != (l.err != nil) {
+			t.Errorf("with %q: %v", text, l.err)
 		}
 	}
 }

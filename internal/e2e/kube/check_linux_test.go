@@ -69,7 +69,8 @@ func TestCheckAsRun(t *testing.T) {
 		Adopted, Added, Enforced, Switches, Disturbs []object
 		Warnings                                     []string
 	}
-	if err := json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &model); err != nil {
+	_, encoded, _ := strings.Cut(out, "left out.\n")
+	if err := json.Unmarshal([]byte(encoded), &model); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if warned := strings.Join(model.Warnings, "\n"); !strings.Contains(warned, "left out of the pod network: n2: IPv6: ") {
