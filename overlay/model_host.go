@@ -18,6 +18,9 @@ func (m *Model) AddRoute(e RouteEntry) error {
 	return m.putRoute(e)
 }
 
+// ReplaceRoute is `ip route replace`. The error is the kernel's.
+func (m *Model) ReplaceRoute(e RouteEntry) error { return m.putRoute(e) }
+
 // SetUp is `ip link set NAME up`, or down.
 func (m *Model) SetUp(name string, up bool) {
 	if l, there := m.state.Links[name]; there {

@@ -225,7 +225,8 @@ func (r *applying) verify(ctx context.Context, again dirt) (*view, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verifying: %w", err)
 	}
-	r.result.Remaining = v.plan(r.plan.Mode, r.plan.Node).Changes
+	left := v.plan(r.plan.Mode, r.plan.Node)
+	r.result.Remaining, r.result.conflicts = left.Changes, left.Conflicts
 	return v, nil
 }
 

@@ -47,6 +47,7 @@ type Result struct {
 	// Remaining is what a second reading of the kernel still finds different,
 	// conflicts aside. It is empty when the apply succeeded.
 	Remaining []change.Change
+	conflicts []change.Conflict // that it finds
 }
 
 // Failed lists the outcomes with an error.

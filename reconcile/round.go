@@ -112,6 +112,8 @@ func (r *round) run(ctx context.Context) {
 	r.keep(err)
 	if due.Empty() {
 		result.Remaining = plan.Changes
+	} else {
+		r.conflicts(result.conflicts) // what was read afterwards is no news
 	}
 	r.conclude(result)
 }
