@@ -28,13 +28,22 @@ func (e ear) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case err != nil:
-		why := err
-		if dial := new(net.OpError); !errors.As(err, &dial) { // which says whom
-			why = fmt.Errorf("asking %s: %w", r.URL.Host, err)
-		}
-		e.heard(resource, why)
+		e.heard(resource, unanswered(r.URL.Host, err))
 	case answer.StatusCode == http.StatusOK: // else it says why not, to who has asked
 		e.heard(resource, nil)
 	}
 	return answer, err
+}
+
+// unanswered is why somebody who was asked does not answer, without what is another
+// each time: the port at this end of a connection.
+func unanswered(host string, err error) error {
+	broken := new(net.OpError)
+	switch {
+	case !errors.As(err, &broken):
+		return fmt.Errorf("asking %s: %w", host, err)
+	case broken.Op == "dial": // which says whom
+		return err
+	}
+	return fmt.Errorf("asking %s: %w", host, broken.Err)
 }

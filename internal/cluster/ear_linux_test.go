@@ -2,11 +2,14 @@ package cluster
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/rest"
 
@@ -68,5 +71,20 @@ func TestDeaf(t *testing.T) {
 			}
 			l.until(t, "that it hears again", func(u reconcile.Update) bool { return u.Hearing != nil && u.Hearing.Err == nil })
 		})
+	}
+}
+
+// TestUnanswered: what is told of a connection that breaks is the same each time.
+func TestUnanswered(t *testing.T) {
+	from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40_001}
+	to := &net.TCPAddr{IP: net.IPv4(10, 96, 0, 1), Port: 443}
+	for want, err := range map[string]error{
+		"asking api:443: EOF":                        io.EOF,
+		"asking api:443: connection reset by peer":   fmt.Errorf("http2: %w", &net.OpError{Op: "read", Net: "tcp", Source: from, Addr: to, Err: unix.ECONNRESET}),
+		"dial tcp 10.96.0.1:443: connection refused": &net.OpError{Op: "dial", Net: "tcp", Addr: to, Err: unix.ECONNREFUSED},
+	} {
+		if text := unanswered("api:443", err).Error(); text != want {
+			t.Errorf("%q, want %q", text, want)
+		}
 	}
 }
