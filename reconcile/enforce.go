@@ -13,7 +13,7 @@ import (
 // It reports false if that cannot be done, or was not: all is to be looked at.
 func (r *round) enforce(ctx context.Context) bool {
 	told := dirt{policies: true, nodes: true}
-	if r.dirty == (dirt{}) || r.dirty.with(told) != told || r.view == nil || r.view.compiled == nil || r.view.wanted == nil || r.view.indexed != r.applier.version || !r.applier.current || r.view.enforcing != r.applier.enforcing() || !r.view.inForce() || len(r.applier.refused) > 0 {
+	if r.dirty == (dirt{}) || r.dirty.with(told) != told || !r.upToDate() {
 		return false
 	}
 	sp, node, err := r.applier.own()
@@ -50,6 +50,14 @@ func (r *round) enforce(ctx context.Context) bool {
 		r.warn()
 	}
 	return r.write(ctx, network.Ops)
+}
+
+// upToDate says that what is known of the kernel is compiled, in force, and by the index
+// that events have changed since; and that the kernel takes all policies.
+func (r *round) upToDate() bool {
+	v, a := r.view, r.applier
+	return v != nil && v.compiled != nil && v.wanted != nil &&
+		a.current && v.indexed == a.version && v.enforcing == a.enforcing() && len(a.refused) == 0 && v.inForce()
 }
 
 // exchange brings a view up to date of which only the cluster's nodes have changed, and
